@@ -1,0 +1,230 @@
+"""Where everything of a series stands in its store: decided here, before a byte is written.
+
+Arrays have the axes (t, c,) z, y, x; t only if there are moments, c only if there are samples. An
+inner chunk is one frame, its bytes as in the file. Shards bound the number of files. The files'
+rows stand in the order of their planes, so that writing and reading go straight through.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat
+from dicomzarr_watch.dicom.instance import Instance
+from dicomzarr_watch.dicom.pose import Pose
+from dicomzarr_watch.dicom.stacks import Frame, Image, stack
+
+STORE_VERSION: Final = 1
+STORE_NAME: Final = "series.zarr"
+SERIES_JSON: Final = "series.json"
+DONE_JSON: Final = "done.json"
+DICOM_GROUP: Final = "dicom"
+SHARD_BYTES: Final = 64 << 20
+BLOB_CHUNK_BYTES: Final = 16 << 20
+INDEX_COLUMNS: Final = (
+    "header_offset",
+    "head_bytes",
+    "tail_bytes",
+    "pixel_bytes",
+    "residue_offset",
+    "first_frame",
+    "frame_count",
+    "mtime_ns",
+)
+"""A file is head + pixels + tail. Head and tail follow each other in `headers`; the pixels are
+`residue` from residue_offset on, or, where that is -1, the frames with their view undone."""
+
+FRAME_COLUMNS: Final = ("image", "plane")
+"""plane: t * z_count + z."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlan:
+    """One image and its array; shapes in the array's axes."""
+
+    group: str
+    path: str
+    image: Image
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        has_time, has_samples = self.image.shape[0] > 1, self.image.format.samples > 1
+        return ("t",) * has_time + ("c",) * has_samples + ("z", "y", "x")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._in_axes(*self.image.shape)
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        return self._in_axes(1, 1)
+
+    @property
+    def shard_planes(self) -> tuple[int, int]:
+        """How many moments and slices a shard holds."""
+        moments, slices = self.image.shape
+        room = max(1, SHARD_BYTES // self.image.format.view_bytes)
+        if slices > room:
+            return 1, room
+        return min(moments, room // slices), slices
+
+    @property
+    def shard(self) -> tuple[int, ...]:
+        return self._in_axes(*self.shard_planes)
+
+    @property
+    def transpose(self) -> tuple[int, ...] | None:
+        """The codec's order that keeps interleaved samples as they stand in the file."""
+        if self.image.format.samples == 1 or self.image.format.is_planar:
+            return None
+        at = self.axes.index("c")
+        return (*(i for i in range(len(self.axes)) if i != at), at)
+
+    def shard_of(self, plane: int) -> tuple[str, int]:
+        """Return the shard's file name and the number of the plane's chunk in it."""
+        moment, place = divmod(plane, self.image.shape[1])
+        moments, slices = self.shard_planes
+        coordinates = self._in_axes(moment // moments, place // slices, rest=0)
+        name = ".".join(["c", *map(str, coordinates)])
+        return name, moment % moments * slices + place % slices
+
+    def planes_in(self, name: str) -> int:
+        """Return how many planes of the image stand in the shard of this name."""
+        numbers = [int(n) for n in name.split(".")[1:]]
+        at = dict(zip(self.axes, numbers, strict=True))
+        moments, slices = self.shard_planes
+        t, z = at.get("t", 0) * moments, at["z"] * slices
+        return min(moments, self.image.shape[0] - t) * min(slices, self.image.shape[1] - z)
+
+    def _in_axes(self, t: int, z: int, rest: int | None = None) -> tuple[int, ...]:
+        pixels = self.image.format
+        sizes = {"t": t, "c": pixels.samples, "z": z, "y": pixels.rows, "x": pixels.columns}
+        return tuple(sizes[a] if rest is None or a in ("t", "z") else rest for a in self.axes)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The images and, in the order of the rows, the files.
+
+    files: numbers of the instances. planes: per instance, (image, plane) of each of its frames.
+    """
+
+    images: tuple[ImagePlan, ...]
+    files: tuple[int, ...]
+    planes: dict[int, tuple[tuple[int, int], ...]]
+
+
+def plan(instances: Sequence[Instance]) -> Plan:
+    """Lay out a series."""
+    images = stack(list(_frames(instances)))
+    is_single = len(images) == 1
+    plans = tuple(
+        ImagePlan("" if is_single else str(n), "0" if is_single else f"{n}/0", image)
+        for n, image in enumerate(images)
+    )
+    found: dict[int, dict[int, tuple[int, int]]] = {}
+    for n, image in enumerate(images):
+        for plane, frame in enumerate(image.frames):
+            found.setdefault(frame.file, {})[frame.number] = (n, plane)
+    planes = {file: tuple(at[k] for k in sorted(at)) for file, at in found.items()}
+    nowhere = ((len(images), 0),)
+    files = sorted(range(len(instances)), key=lambda i: (planes.get(i, nowhere)[0], i))
+    return Plan(plans, tuple(files), planes)
+
+
+def _frames(instances: Sequence[Instance]) -> list[Frame]:
+    found: list[Frame] = []
+    for number, instance in enumerate(instances):
+        if not isinstance(instance.frames, FrameRun):
+            continue
+        poses = instance.poses or (Pose(),)
+        for k in range(instance.frames.count):
+            pose = poses[k] if len(poses) == instance.frames.count else poses[0]
+            found.append(Frame(number, k, instance.frames.format, pose))
+    return found
+
+
+def root_attributes(images: Sequence[ImagePlan]) -> dict[str, Any]:
+    """Return the attributes of the store's root group."""
+    if len(images) == 1:
+        return image_attributes(images[0])
+    own: dict[str, Any] = {"dicomzarr": {"version": STORE_VERSION, "images": len(images)}}
+    if images:
+        own["ome"] = {"version": "0.5", "bioformats2raw.layout": 3}
+    return own
+
+
+def image_attributes(image: ImagePlan) -> dict[str, Any]:
+    """Return one image's OME-Zarr 0.5 metadata, and what that cannot say under `dicomzarr`."""
+    geometry = image.image.geometry
+    spacing = dict(zip("xyz", geometry.spacing, strict=True))
+    origin = dict(zip("xyz", geometry.origin, strict=True))
+    dataset = {
+        "path": "0",
+        "coordinateTransformations": [
+            {"type": "scale", "scale": [abs(spacing.get(a, 1.0)) or 1.0 for a in image.axes]},
+            {"type": "translation", "translation": [origin.get(a, 0.0) for a in image.axes]},
+        ],
+    }
+    multiscale = {
+        "name": image.group or "0",
+        "axes": [_axis(a) for a in image.axes],
+        "datasets": [dataset],
+    }
+    return {
+        "ome": {"version": "0.5", "multiscales": [multiscale]},
+        "dicomzarr": {
+            "version": STORE_VERSION,
+            "format": asdict(image.image.format),
+            "geometry": geometry_json(image),
+            "z_by": image.image.z_by,
+            "t_by": image.image.t_by,
+        },
+    }
+
+
+def geometry_json(image: ImagePlan) -> dict[str, Any]:
+    """Return the geometry in SimpleITK's order and units: (x, y, z), mm, LPS."""
+    found = image.image.geometry
+    pixels = image.image.format
+    return {
+        "origin": list(found.origin),
+        "spacing": list(found.spacing),
+        "direction": list(found.direction),
+        "size": [pixels.columns, pixels.rows, image.image.shape[1]],
+        "affine": [list(found.affine[i : i + 4]) for i in range(0, 16, 4)],
+        "positions": list(found.positions),
+        "missing": list(found.missing),
+        "tilt_deg": found.tilt_deg,
+        "regular": found.is_regular,
+        "placed": found.is_placed,
+    }
+
+
+def pixel_format(attributes: dict[str, Any]) -> PixelFormat:
+    """Return the format that `image_attributes` wrote down."""
+    return PixelFormat(**attributes["dicomzarr"]["format"])
+
+
+def names_blob(names: Sequence[str]) -> bytes:
+    """Return the files' names as bytes; a name may hold anything but NUL."""
+    return b"\0".join(name.encode("utf-8", "surrogateescape") for name in names)
+
+
+def names_from(blob: bytes) -> list[str]:
+    """Return the names that `names_blob` joined."""
+    return [name.decode("utf-8", "surrogateescape") for name in blob.split(b"\0")]
+
+
+def as_json(document: dict[str, Any]) -> bytes:
+    """Return a document as it stands on disk."""
+    return json.dumps(document, indent=1, allow_nan=False).encode() + b"\n"
+
+
+def _axis(name: str) -> dict[str, str]:
+    kind = {"t": "time", "c": "channel"}.get(name, "space")
+    unit = {"time": {}, "channel": {}, "space": {"unit": "millimeter"}}[kind]
+    return {"name": name, "type": kind, **unit}

@@ -1,0 +1,262 @@
+"""Read a store: its files as they were, rebuilt from headers, frames and residue.
+
+All arrays are read through zarr-python; with the zarrs pipeline where it can serve the array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from dicomzarr_watch.archive import layout
+from dicomzarr_watch.dicom.frames import ALIGNED_FRAMES, PixelFormat, Samples, verbatim
+from dicomzarr_watch.errors import RejectError
+
+RUN_BYTES: Final = 16 << 20
+"""How much of an array is read at once."""
+_PIECE_BYTES: Final = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One row of the index; see INDEX_COLUMNS."""
+
+    name: str
+    sha256: bytes
+    header_offset: int
+    head_bytes: int
+    tail_bytes: int
+    pixel_bytes: int
+    residue_offset: int
+    first_frame: int
+    frame_count: int
+    mtime_ns: int
+
+    @property
+    def size(self) -> int:
+        return self.head_bytes + self.pixel_bytes + self.tail_bytes
+
+    @property
+    def is_in_frames(self) -> bool:
+        """Whether the pixel bytes come back from the arrays alone."""
+        return self.residue_offset < 0 and self.frame_count > 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """One image's array and how its frames stood in the files."""
+
+    array: zarr.Array[Any]
+    format: PixelFormat
+    attributes: dict[str, Any]
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return tuple(str(name) for name in self.array.metadata.dimension_names or ())  # type: ignore[union-attr]
+
+    def planes(self, run: PlaneRun) -> Samples:
+        """Read whole frames; (frames, *format.shape), native byte order."""
+        index = {"t": slice(run.t, run.t + run.moments), "z": slice(run.z, run.z + run.slices)}
+        found = np.asarray(self.array[tuple(index.get(a, slice(None)) for a in self.axes)])
+        if "c" in self.axes and not self.format.is_planar:
+            found = np.moveaxis(found, self.axes.index("c"), -1)
+        elif "c" in self.axes:
+            found = np.moveaxis(found, self.axes.index("c"), -3)
+        return found.reshape(-1, *self.format.shape)
+
+    @property
+    def slices(self) -> int:
+        return int(self.array.shape[self.axes.index("z")])
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneRun:
+    """Neighbouring planes of one image: slices of one moment, or whole moments."""
+
+    image: int
+    t: int
+    z: int
+    moments: int
+    slices: int
+
+
+class Store:
+    """An opened store."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a store; raises RejectError if it is not one of ours."""
+        self.path = path
+        try:
+            with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+                root = zarr.open_group(path, mode="r", zarr_format=3)
+                self.attributes: dict[str, Any] = dict(root.attrs)
+                self.images = _images(root)
+                self._headers = _Blob(root, "headers")
+                self._residue = _Blob(root, "residue")
+                self._frames = _values(root, "frames").astype(np.int64)
+                self.files = _files(root)
+        except (KeyError, FileNotFoundError, TypeError, ValueError) as error:
+            raise RejectError(
+                "not-a-store",
+                expected="a series.zarr written by dicomzarr-watch",
+                found=type(error).__name__,
+                todo="name the folder that ends in series.zarr",
+                private=str(path),
+            ) from error
+
+    def rebuilt(self, files: Iterable[StoredFile]) -> Iterator[tuple[StoredFile, Iterator[bytes]]]:
+        """Yield files with their bytes in pieces; each file's pieces are to be used up in turn."""
+        wanted = list(files)
+        with ThreadPoolExecutor(1, "read") as ahead:
+            frames = self._all_frames([f for f in wanted if f.is_in_frames], ahead)
+            for file in wanted:
+                yield file, self._pieces(file, frames)
+
+    def _pieces(self, file: StoredFile, frames: Iterator[_Frame]) -> Iterator[bytes]:
+        tail = file.header_offset + file.head_bytes
+        yield from self._headers.pieces(file.header_offset, tail)
+        if file.is_in_frames:
+            yield from _verbatim(islice(frames, file.frame_count))
+        else:
+            start = file.residue_offset
+            yield from self._residue.pieces(start, start + file.pixel_bytes)
+        yield from self._headers.pieces(tail, tail + file.tail_bytes)
+
+    def _all_frames(
+        self, files: Sequence[StoredFile], ahead: ThreadPoolExecutor
+    ) -> Iterator[_Frame]:
+        """Yield the frames of files in order, reading the next run while one is worked off."""
+        places = [self._frames[f.first_frame : f.first_frame + f.frame_count] for f in files]
+        if not places:
+            return
+        coming: Future[Samples] | None = None
+        current: PlaneRun | None = None
+        for run in [*_runs(np.concatenate(places), self.images), None]:
+            samples = coming.result() if coming else ()
+            pixel_format = self.images[current.image].format if current else None
+            if run is not None:
+                coming = ahead.submit(self.images[run.image].planes, run)
+            if pixel_format is not None:
+                yield from (_Frame(pixel_format, plane) for plane in samples)
+            current = run
+
+    def frames_of(self, file: StoredFile) -> list[tuple[int, int]]:
+        """Return where the file's frames stand: (image, plane) of each."""
+        rows = self._frames[file.first_frame : file.first_frame + file.frame_count]
+        return [(int(image), int(plane)) for image, plane in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    format: PixelFormat
+    samples: Samples
+
+
+def _verbatim(frames: Iterator[_Frame]) -> Iterator[bytes]:
+    """Undo the view of one file's frames."""
+    while block := list(islice(frames, ALIGNED_FRAMES)):
+        pixel_format = block[0].format
+        if pixel_format.is_packed or pixel_format.is_word_swapped:
+            yield verbatim(np.stack([f.samples for f in block]), pixel_format)
+        else:
+            yield from (verbatim(f.samples, pixel_format) for f in block)
+
+
+def _runs(places: npt.NDArray[np.int64], images: Sequence[StoredImage]) -> Iterator[PlaneRun]:
+    """Cut frames in order into runs that one read each brings."""
+    is_next = (np.diff(places[:, 0]) == 0) & (np.diff(places[:, 1]) == 1)
+    starts = [0, *(np.flatnonzero(~is_next) + 1).tolist(), len(places)]
+    for start, end in zip(starts, starts[1:], strict=False):
+        number, plane = (int(v) for v in places[start])
+        yield from _grid_runs(number, images[number], plane, plane + end - start)
+
+
+def _grid_runs(number: int, image: StoredImage, plane: int, end: int) -> Iterator[PlaneRun]:
+    slices = image.slices
+    most = max(1, RUN_BYTES // image.format.view_bytes)
+    while plane < end:
+        t, z = divmod(plane, slices)
+        whole = min(end - plane, most) // slices
+        if z == 0 and whole > 0:
+            yield PlaneRun(number, t, 0, whole, slices)
+            plane += whole * slices
+        else:
+            count = min(slices - z, end - plane, most)
+            yield PlaneRun(number, t, z, 1, count)
+            plane += count
+
+
+class _Blob:
+    """A uint8 array that is read front to back; the chunk read last is kept."""
+
+    def __init__(self, root: zarr.Group, name: str) -> None:
+        self._array = _array(root, f"{layout.DICOM_GROUP}/{name}")
+        self._chunk_bytes = int(self._array.chunks[0])
+        self._number = -1
+        self._chunk = b""
+
+    def pieces(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the bytes from start to end."""
+        while start < end:
+            number, at = divmod(start, self._chunk_bytes)
+            if number != self._number:
+                first = number * self._chunk_bytes
+                self._chunk = np.asarray(self._array[first : first + self._chunk_bytes]).tobytes()
+                self._number = number
+            piece = self._chunk[at : min(at + end - start, at + _PIECE_BYTES)]
+            if not piece:
+                raise RejectError("store-damaged", expected="bytes", found="the array's end")
+            start += len(piece)
+            yield piece
+
+
+def _images(root: zarr.Group) -> tuple[StoredImage, ...]:
+    own = root.attrs["dicomzarr"]
+    if not isinstance(own, dict) or own.get("version") != layout.STORE_VERSION:
+        raise ValueError("unknown version")
+    if "format" in own:
+        groups = [("", root)]
+    else:
+        groups = [(f"{n}/", _group(root, str(n))) for n in range(own["images"])]
+    found = []
+    for prefix, group in groups:
+        attributes: dict[str, Any] = dict(group.attrs)
+        array = _array(root, f"{prefix}0")
+        found.append(StoredImage(array, layout.pixel_format(attributes), attributes))
+    return tuple(found)
+
+
+def _files(root: zarr.Group) -> tuple[StoredFile, ...]:
+    names = layout.names_from(_values(root, "names").tobytes())
+    hashes = _values(root, "sha256")
+    index = _values(root, "index")
+    return tuple(
+        StoredFile(name, sha256.tobytes(), *(int(v) for v in row))
+        for name, sha256, row in zip(names, hashes, index, strict=True)
+    )
+
+
+def _group(root: zarr.Group, path: str) -> zarr.Group:
+    found = root[path]
+    if not isinstance(found, zarr.Group):
+        raise TypeError(path)
+    return found
+
+
+def _array(root: zarr.Group, path: str) -> zarr.Array[Any]:
+    found = root[path]
+    if not isinstance(found, zarr.Array):
+        raise TypeError(path)
+    return found
+
+
+def _values(root: zarr.Group, name: str) -> npt.NDArray[Any]:
+    return np.asarray(_array(root, f"{layout.DICOM_GROUP}/{name}")[...])

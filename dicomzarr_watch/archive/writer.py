@@ -1,0 +1,356 @@
+"""Write the store: every source is read once, hashed, and cut into header, frames and residue.
+
+One thread reads, hashes and writes in order, so that the same files make the same bytes; others
+compress. At most a few frames for each of them are in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+import zarr
+from numcodecs import Blosc, Zstd
+from zarr.codecs import BloscCodec, BytesCodec, TransposeCodec, ZstdCodec
+
+from dicomzarr_watch.archive import layout
+from dicomzarr_watch.archive.layout import ImagePlan, Plan
+from dicomzarr_watch.archive.shard import ShardFile, write_all
+from dicomzarr_watch.archive.source import Source, opened
+from dicomzarr_watch.dicom.frames import (
+    ALIGNED_FRAMES,
+    FrameRun,
+    PixelFormat,
+    is_verbatim,
+    stored_bytes,
+    view,
+)
+from dicomzarr_watch.dicom.instance import Instance
+from dicomzarr_watch.errors import SourceChangedError
+
+Progress = Callable[[int], None]
+"""Told how many more bytes have been worked off."""
+
+_READ_BYTES: Final = 8 << 20
+_CHUNK_KEYS: Final[Any] = {"name": "default", "separator": "."}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was read and where it went; both in the order of the rows.
+
+    header_offsets: where each file's header starts in the headers.
+    unlike: names of the files whose frames could not be seen without loss, kept in residue too.
+    """
+
+    sha256: tuple[bytes, ...]
+    header_offsets: tuple[int, ...]
+    unlike: tuple[str, ...]
+
+
+def write(
+    store: Path,
+    plan: Plan,
+    sources: Sequence[Source],
+    instances: Sequence[Instance],
+    *,
+    threads: int,
+    progress: Progress,
+) -> Written:
+    """Write the whole store into the new folder `store`; files are on disk, folders not yet."""
+    root = zarr.open_group(store, mode="w-", attributes=layout.root_attributes(plan.images))
+    dicom = root.create_group(layout.DICOM_GROUP)
+    for image in plan.images:
+        if image.group:
+            root.create_group(image.group, attributes=layout.image_attributes(image))
+        _create_image(root, image)
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(threads, "compress"))
+        writing = _Writing(store, plan, pool, limit=2 * threads)
+        stack.callback(writing.close)
+        for n in plan.files:
+            writing.file(n, sources[n], instances[n], plan.planes.get(n, ()))
+            progress(instances[n].size)
+        writing.settle()
+        for n in sorted(writing.unlike):
+            writing.keep_pixels(n, sources[n], instances[n])
+        writing.finish()
+    _create_blob(dicom, writing.headers)
+    _create_blob(dicom, writing.residue)
+    _create_tables(dicom, plan, sources, instances, writing)
+    return Written(
+        tuple(writing.rows[n].sha256 for n in plan.files),
+        tuple(writing.rows[n].header_offset for n in plan.files),
+        tuple(sources[n].name for n in sorted(writing.unlike)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    sha256: bytes
+    header_offset: int
+    first_frame: int
+    frame_count: int
+
+
+class _Writing:
+    """The store while its files go in, one after the other."""
+
+    def __init__(self, store: Path, plan: Plan, pool: ThreadPoolExecutor, limit: int) -> None:
+        self.headers = BlobWriter(store / layout.DICOM_GROUP / "headers")
+        self.residue = BlobWriter(store / layout.DICOM_GROUP / "residue")
+        self.rows: dict[int, _Row] = {}
+        self.kept_at: dict[int, int] = {}
+        self.unlike: set[int] = set()
+        self._store = store
+        self._images = plan.images
+        self._pool = pool
+        self._limit = limit
+        self._pending: deque[tuple[int, Future[_Encoded], list[tuple[int, int]]]] = deque()
+        self._finishing: list[Future[None]] = []
+        self._shards: dict[tuple[int, str], ShardFile] = {}
+        self._frames = 0
+
+    def file(
+        self, number: int, source: Source, instance: Instance, planes: Sequence[tuple[int, int]]
+    ) -> None:
+        """Take one file in, whole."""
+        digest = hashlib.sha256()
+        header_offset = self.headers.size
+        with opened(source) as stream:
+            self.headers.append(_read(stream, instance.head_bytes, digest))
+            if isinstance(instance.frames, FrameRun):
+                self._take_frames(number, stream, instance.frames, planes, digest)
+            else:
+                self._keep(number, _pieces(stream, instance.pixel_bytes, digest))
+            self.headers.append(_read(stream, instance.tail_bytes, digest))
+        self.rows[number] = _Row(digest.digest(), header_offset, self._frames, len(planes))
+        self._frames += len(planes)
+
+    def keep_pixels(self, number: int, source: Source, instance: Instance) -> None:
+        """Keep a file's pixel bytes beside its frames, which do not give them back."""
+        with opened(source) as stream:
+            stream.seek(instance.head_bytes)
+            self._keep(number, _pieces(stream, instance.pixel_bytes, hashlib.sha256()))
+
+    def settle(self, most: int = 0) -> None:
+        """Write what has been compressed, in order, until at most so much is under way."""
+        while len(self._pending) > most:
+            number, future, places = self._pending.popleft()
+            encoded = future.result()
+            if not encoded.is_like:
+                self.unlike.add(number)
+            for (image, plane), chunk in zip(places, encoded.chunks, strict=True):
+                self._put(image, plane, chunk)
+
+    def finish(self) -> None:
+        """Put the last pieces on disk; every shard is full then."""
+        self.headers.finish()
+        self.residue.finish()
+        for future in self._finishing:
+            future.result()
+        if self._shards:
+            raise RuntimeError("a shard lacks planes")
+
+    def close(self) -> None:
+        """Let files go that an error left open."""
+        for shard in self._shards.values():
+            shard.close()
+
+    def _keep(self, number: int, pieces: Iterable[bytes]) -> None:
+        self.kept_at[number] = self.residue.size
+        for data in pieces:
+            self.residue.append(data)
+
+    def _take_frames(
+        self,
+        number: int,
+        stream: IO[bytes],
+        run: FrameRun,
+        planes: Sequence[tuple[int, int]],
+        digest: hashlib._Hash,
+    ) -> None:
+        needs_words = run.format.is_packed or run.format.is_word_swapped
+        step = ALIGNED_FRAMES if needs_words else 1
+        for start in range(0, run.count, step):
+            places = list(planes[start : start + step])
+            data = _read(stream, stored_bytes(run.format, len(places)), digest)
+            self._pending.append((number, self._pool.submit(_encode, data, run.format), places))
+            self.settle(self._limit)
+
+    def _put(self, number: int, plane: int, chunk: bytes) -> None:
+        image = self._images[number]
+        name, slot = image.shard_of(plane)
+        shard = self._shards.get((number, name))
+        if shard is None:
+            moments, slices = image.shard_planes
+            shard = ShardFile(
+                self._store / image.path / name, moments * slices, image.planes_in(name)
+            )
+            self._shards[number, name] = shard
+        shard.append(slot, chunk)
+        if shard.is_full:
+            del self._shards[number, name]
+            self._finishing.append(self._pool.submit(shard.finish))
+
+
+class BlobWriter:
+    """A one-dimensional uint8 array of unknown length, written chunk by chunk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.size = 0
+        self._folder = folder
+        self._folder.mkdir()
+        self._codec = Zstd(level=1)
+        self._rest = bytearray()
+        self._chunks = 0
+
+    @property
+    def name(self) -> str:
+        return self._folder.name
+
+    @property
+    def chunk_bytes(self) -> int:
+        return max(1, min(self.size, layout.BLOB_CHUNK_BYTES))
+
+    def append(self, data: bytes) -> None:
+        """Add bytes to the end."""
+        self._rest += data
+        self.size += len(data)
+        while len(self._rest) >= layout.BLOB_CHUNK_BYTES:
+            self._flush(bytes(self._rest[: layout.BLOB_CHUNK_BYTES]))
+            del self._rest[: layout.BLOB_CHUNK_BYTES]
+
+    def finish(self) -> None:
+        """Write what is left, filled up to a whole chunk."""
+        if self._rest:
+            self._flush(bytes(self._rest).ljust(self.chunk_bytes, b"\0"))
+            self._rest.clear()
+
+    def _flush(self, data: bytes) -> None:
+        with (self._folder / f"c.{self._chunks}").open("xb", buffering=0) as stream:
+            write_all(stream.fileno(), self._codec.encode(data))
+            os.fsync(stream.fileno())
+        self._chunks += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    chunks: tuple[bytes, ...]
+    is_like: bool
+
+
+def _encode(data: bytes, pixel_format: PixelFormat) -> _Encoded:
+    """See the bytes as frames and compress each."""
+    codec = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE)
+    frames = view(data, pixel_format)
+    stored = np.ascontiguousarray(frames, pixel_format.stored_dtype)
+    chunks = tuple(bytes(codec.encode(frame)) for frame in stored)
+    return _Encoded(chunks, is_verbatim(frames, data, pixel_format))
+
+
+def _read(stream: IO[bytes], count: int, digest: hashlib._Hash) -> bytes:
+    return b"".join(_pieces(stream, count, digest))
+
+
+def _pieces(stream: IO[bytes], count: int, digest: hashlib._Hash) -> Iterator[bytes]:
+    """Yield the next `count` bytes of the stream, hashed."""
+    while count > 0:
+        data = stream.read(min(count, _READ_BYTES))
+        if not data:
+            raise SourceChangedError("source-changed", found="a shorter file")
+        digest.update(data)
+        count -= len(data)
+        yield data
+
+
+def _create_image(root: zarr.Group, plan: ImagePlan) -> None:
+    pixel_format = plan.image.format
+    root.create_array(
+        plan.path,
+        shape=plan.shape,
+        chunks=plan.chunk,
+        shards=plan.shard,
+        dtype=pixel_format.dtype,
+        filters=[TransposeCodec(order=plan.transpose)] if plan.transpose else [],
+        serializer=BytesCodec(endian="big" if pixel_format.is_big_endian else "little"),
+        compressors=[
+            BloscCodec(
+                cname="zstd",
+                clevel=1,
+                shuffle="bitshuffle",
+                typesize=pixel_format.dtype.itemsize,
+            )
+        ],
+        chunk_key_encoding=_CHUNK_KEYS,
+        dimension_names=plan.axes,
+        fill_value=0,
+    )
+
+
+def _create_tables(
+    dicom: zarr.Group,
+    plan: Plan,
+    sources: Sequence[Source],
+    instances: Sequence[Instance],
+    writing: _Writing,
+) -> None:
+    """Write what restoring needs beside headers, residue and frames (see INDEX_COLUMNS)."""
+    index = [
+        (
+            writing.rows[n].header_offset,
+            instances[n].head_bytes,
+            instances[n].tail_bytes,
+            instances[n].pixel_bytes,
+            writing.kept_at.get(n, -1),
+            writing.rows[n].first_frame,
+            writing.rows[n].frame_count,
+            sources[n].identity.mtime_ns,
+        )
+        for n in plan.files
+    ]
+    frames = [place for n in plan.files for place in plan.planes.get(n, ())]
+    hashes = b"".join(writing.rows[n].sha256 for n in plan.files)
+    names = layout.names_blob([sources[n].name for n in plan.files])
+    _create(dicom, "index", np.array(index, "int64"), layout.INDEX_COLUMNS)
+    width = len(layout.FRAME_COLUMNS)
+    _create(dicom, "frames", np.array(frames, "uint64").reshape(-1, width), layout.FRAME_COLUMNS)
+    _create(dicom, "sha256", np.frombuffer(hashes, "uint8").reshape(-1, 32))
+    _create(dicom, "names", np.frombuffer(names, "uint8"))
+
+
+def _create_blob(group: zarr.Group, blob: BlobWriter) -> None:
+    group.create_array(
+        blob.name,
+        shape=(blob.size,),
+        chunks=(blob.chunk_bytes,),
+        dtype="uint8",
+        compressors=[ZstdCodec(level=1)],
+        chunk_key_encoding=_CHUNK_KEYS,
+    )
+
+
+def _create(
+    group: zarr.Group, name: str, values: np.ndarray[Any, Any], columns: Sequence[str] = ()
+) -> None:
+    """Write a small array as one chunk."""
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        chunks=tuple(max(n, 1) for n in values.shape),
+        dtype=values.dtype,
+        compressors=[ZstdCodec(level=1)],
+        chunk_key_encoding=_CHUNK_KEYS,
+        attributes={"columns": list(columns)} if columns else {},
+        config={"write_empty_chunks": True},
+    )
+    if values.size:
+        array[...] = values

@@ -1,0 +1,200 @@
+"""How the pixel data of one file falls into frames, and how a frame is seen as stored values.
+
+A view has an inverse: `verbatim(view(stored)) == stored` says that the array alone gives the
+file's bytes back; where it does not, the file's bytes are kept beside the array.
+Frame layouts are those of PS3.5 section 8 and PS3.3 C.7.6.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom.part10 import Element, Part10
+from dicomzarr_watch.dicom.values import Values
+
+FRAME_LIMIT_BYTES: Final = (1 << 31) - (1 << 16)
+"""What one Blosc chunk can hold."""
+
+ALIGNED_FRAMES: Final = 16
+"""So many frames start at a whole 16-bit word, however few bits a frame has."""
+
+Samples = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PixelFormat:
+    """All that is needed to see a frame's bytes as samples.
+
+    kind: `u`, `i` or `f`; bits: allocated bits of one sample.
+    is_word_swapped: bytes stand as big endian 16-bit words though samples are shorter (PS3.5 8.2).
+    """
+
+    rows: int
+    columns: int
+    samples: int
+    bits: int
+    kind: str
+    bits_stored: int
+    photometric: str
+    is_planar: bool
+    is_big_endian: bool
+    is_word_swapped: bool = False
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """The dtype of the view, in the machine's byte order."""
+        return np.dtype(f"{self.kind}{max(self.bits // 8, 1)}")
+
+    @property
+    def stored_dtype(self) -> np.dtype[np.generic]:
+        """The dtype of the samples as they stand in the file."""
+        return self.dtype.newbyteorder(">" if self.is_big_endian else "<")
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether eight samples share a byte (PS3.5 8.1.1)."""
+        return self.bits == 1
+
+    @property
+    def pixels(self) -> int:
+        return self.rows * self.columns * self.samples
+
+    @property
+    def view_bytes(self) -> int:
+        return self.pixels * self.dtype.itemsize
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one frame as its bytes stand in the file: planes first only if planar."""
+        if self.samples == 1:
+            return (self.rows, self.columns)
+        if self.is_planar:
+            return (self.samples, self.rows, self.columns)
+        return (self.rows, self.columns, self.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRun:
+    """The frames of one file: `count` of them, `stored_bytes` in all, from offset `start`."""
+
+    format: PixelFormat
+    count: int
+    start: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoFrames:
+    """Why a file is not seen as frames; `is_odd` if a person should be told."""
+
+    reason: str
+    is_odd: bool = False
+
+
+def frame_run(part10: Part10, values: Values) -> FrameRun | NoFrames:
+    """Find the frames of a file, or say why there are none."""
+    if part10.problem:
+        return NoFrames(part10.problem, is_odd=True)
+    if part10.pixel is None:
+        return NoFrames("no-pixel-data")
+    if not part10.is_native:
+        return NoFrames("not-decoded")
+    pixel_format = _pixel_format(part10.pixel, values)
+    if isinstance(pixel_format, NoFrames):
+        return pixel_format
+    count = values.numeral(tags.NUMBER_OF_FRAMES) if tags.NUMBER_OF_FRAMES in values else 1
+    if count is None or count < 1:
+        return NoFrames("number-of-frames", is_odd=True)
+    needed = stored_bytes(pixel_format, count)
+    if pixel_format.is_word_swapped and needed % 2:
+        return NoFrames("odd-word-swapped", is_odd=True)
+    if needed > part10.pixel.end - part10.pixel.value:
+        return NoFrames("pixel-data-too-short", is_odd=True)
+    return FrameRun(pixel_format, count, part10.pixel.value, needed)
+
+
+def stored_bytes(pixel_format: PixelFormat, count: int) -> int:
+    """Return how many bytes `count` frames take in a file; packed ones need not end at a byte."""
+    return (pixel_format.pixels * pixel_format.bits * count + 7) // 8
+
+
+def view(stored: bytes, pixel_format: PixelFormat) -> Samples:
+    """See the stored bytes of whole frames as samples; (frames, *shape).
+
+    Where frames do not end at whole words, the bytes start with a multiple of ALIGNED_FRAMES.
+    Bits above the stored ones are not part of the value (PS3.5 8.1.1): they become zero or copies
+    of the sign.
+    """
+    if pixel_format.is_word_swapped:
+        stored = _swapped(stored)
+    if pixel_format.is_packed:
+        data = np.frombuffer(stored, np.uint8)
+        count = len(data) * 8 // pixel_format.pixels
+        bits = np.unpackbits(data, count=count * pixel_format.pixels, bitorder="little")
+        return bits.reshape(count, *pixel_format.shape)
+    samples = np.frombuffer(stored, pixel_format.stored_dtype)
+    return _without_unused_bits(samples, pixel_format).reshape(-1, *pixel_format.shape)
+
+
+def verbatim(samples: Samples, pixel_format: PixelFormat) -> bytes:
+    """Return the bytes that whole frames have in a file; the inverse of `view`."""
+    if pixel_format.is_packed:
+        stored = np.packbits(samples.reshape(-1).astype(bool), bitorder="little").tobytes()
+    else:
+        stored = np.ascontiguousarray(samples, pixel_format.stored_dtype).tobytes()
+    return _swapped(stored) if pixel_format.is_word_swapped else stored
+
+
+def is_verbatim(samples: Samples, stored: bytes, pixel_format: PixelFormat) -> bool:
+    """Tell whether the inverse of a view gives the stored bytes back."""
+    if np.may_share_memory(samples, np.frombuffer(stored, np.uint8)):
+        return True  # the view is the bytes themselves
+    return verbatim(samples, pixel_format) == stored
+
+
+def _swapped(stored: bytes) -> bytes:
+    return np.frombuffer(stored, np.uint16).byteswap().tobytes()
+
+
+def _without_unused_bits(samples: Samples, pixel_format: PixelFormat) -> Samples:
+    unused = pixel_format.bits - pixel_format.bits_stored
+    if unused == 0 or pixel_format.kind == "f":
+        return samples
+    native = samples.astype(pixel_format.dtype, copy=False)
+    corrected = native << unused >> unused
+    return samples if np.array_equal(corrected, native) else corrected
+
+
+def _pixel_format(pixel: Element, values: Values) -> PixelFormat | NoFrames:
+    numbers = [values.number(t) for t in (tags.ROWS, tags.COLUMNS, tags.BITS_ALLOCATED)]
+    rows, columns, bits = (n or 0 for n in numbers)
+    samples = values.number(tags.SAMPLES_PER_PIXEL) or 1
+    photometric = values.text(tags.PHOTOMETRIC_INTERPRETATION)
+    is_float = pixel.tag != tags.PIXEL_DATA
+    if min(rows, columns, samples) < 1:
+        return NoFrames("no-matrix-size", is_odd=True)
+    if bits not in (1, 8, 16, 32, 64) or (is_float and bits < 32):
+        return NoFrames("bits-allocated", is_odd=True)
+    if photometric.startswith(("YBR_FULL_4", "YBR_PARTIAL_4")):
+        return NoFrames("chroma-subsampled")
+    if rows * columns * samples * max(bits // 8, 1) > FRAME_LIMIT_BYTES:
+        return NoFrames("frame-too-large", is_odd=True)
+    stored = values.number(tags.BITS_STORED) or bits
+    is_signed = values.number(tags.PIXEL_REPRESENTATION) == 1
+    return PixelFormat(
+        rows=rows,
+        columns=columns,
+        samples=samples,
+        bits=bits,
+        kind="f" if is_float else "i" if is_signed and bits > 1 else "u",
+        bits_stored=stored if 0 < stored < bits and not is_float else bits,
+        photometric=photometric,
+        is_planar=samples > 1 and values.number(tags.PLANAR_CONFIGURATION) == 1,
+        is_big_endian=values.part10.is_big_endian and bits > 8,
+        is_word_swapped=values.part10.is_big_endian and bits <= 8 and pixel.vr == b"OW",
+    )

@@ -1,0 +1,116 @@
+"""The pose of every frame: from the top level, or from the functional groups of PS3.3 C.7.6.16."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from io import BytesIO
+
+from pydicom.config import disable_value_validation
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+
+from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom.pose import Point, Pose
+from dicomzarr_watch.dicom.values import Values
+
+_GROUPS = (tags.SHARED_FUNCTIONAL_GROUPS_SEQUENCE, tags.PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE)
+_SPACINGS = (
+    tags.PIXEL_SPACING,
+    tags.IMAGER_PIXEL_SPACING,
+    tags.NOMINAL_SCANNED_PIXEL_SPACING,
+)
+
+
+def frame_poses(values: Values) -> tuple[Pose, ...]:
+    """Return one pose per frame where functional groups give them, else one for the file."""
+    pose = _top_level(values)
+    if tags.PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE not in values:
+        return (pose,)
+    try:
+        return _from_groups(values, pose)
+    except Exception:  # noqa: BLE001 - a broken sequence costs the geometry, never the file
+        return (pose,)
+
+
+def _top_level(values: Values) -> Pose:
+    spacing = next((s for s in map(values.decimals, _SPACINGS) if len(s) == 2), None)
+    orientation = values.decimals(tags.IMAGE_ORIENTATION_PATIENT)
+    number = values.numeral(tags.INSTANCE_NUMBER)
+    return Pose(
+        position=_point(values.decimals(tags.IMAGE_POSITION_PATIENT)),
+        orientation=orientation if len(orientation) == 6 else None,
+        spacing=(spacing[0], spacing[1]) if spacing and min(spacing) > 0 else None,
+        thickness=values.decimal(tags.SLICE_THICKNESS),
+        spacing_between=values.decimal(tags.SPACING_BETWEEN_SLICES),
+        frame_of_reference=values.text(tags.FRAME_OF_REFERENCE_UID),
+        instance_number=number,
+        times=(
+            values.numeral(tags.TEMPORAL_POSITION_IDENTIFIER),
+            acquisition_time(values),
+            values.decimal(tags.TRIGGER_TIME),
+            number,
+        ),
+    )
+
+
+def acquisition_time(values: Values) -> float | None:
+    """Return when the acquisition began, as a number that orders: yyyymmddHHMMSS.ffffff."""
+    moment = values.text(tags.ACQUISITION_DATE_TIME).split("+")[0].split("-")[0]
+    if not moment and values.text(tags.ACQUISITION_TIME):
+        date = values.text(tags.ACQUISITION_DATE) or "0"
+        moment = date + values.text(tags.ACQUISITION_TIME).replace(":", "")
+    try:
+        return float(moment)
+    except ValueError:
+        return None
+
+
+def _from_groups(values: Values, pose: Pose) -> tuple[Pose, ...]:
+    dataset = _sequences(values)
+    shared = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    base = _with_groups(pose, shared[0])
+    frames = dataset.PerFrameFunctionalGroupsSequence
+    return tuple(_with_groups(base, groups) for groups in frames)
+
+
+def _sequences(values: Values) -> Dataset:
+    part10 = values.part10
+    raw = b"".join(values.data[e.start : e.end] for e in part10.elements if e.tag in _GROUPS)
+    with warnings.catch_warnings(), disable_value_validation():
+        warnings.simplefilter("ignore")
+        return read_dataset(BytesIO(raw), part10.is_implicit, not part10.is_big_endian)
+
+
+def _with_groups(pose: Pose, groups: Dataset) -> Pose:
+    found: dict[str, object] = {}
+    for item in _items(groups, "PlanePositionSequence"):
+        found["position"] = _point(_floats(item.get("ImagePositionPatient")))
+    for item in _items(groups, "PlaneOrientationSequence"):
+        orientation = _floats(item.get("ImageOrientationPatient"))
+        found["orientation"] = orientation if len(orientation) == 6 else None
+    for item in _items(groups, "PixelMeasuresSequence"):
+        spacing = _floats(item.get("PixelSpacing"))
+        found["spacing"] = spacing if len(spacing) == 2 and min(spacing) > 0 else pose.spacing
+        found["thickness"] = item.get("SliceThickness") or pose.thickness
+        found["spacing_between"] = item.get("SpacingBetweenSlices") or pose.spacing_between
+    for item in _items(groups, "FrameContentSequence"):
+        temporal = item.get("TemporalPositionIndex")
+        acquired = item.get("FrameAcquisitionDateTime") or item.get("FrameReferenceDateTime")
+        moment = float(str(acquired).split("+")[0].split("-")[0]) if acquired else None
+        found["times"] = (temporal, moment, *pose.times[2:])
+    return replace(pose, **found)  # type: ignore[arg-type]  # keys are fields, values checked above
+
+
+def _items(groups: Dataset, keyword: str) -> Iterable[Dataset]:
+    found: Iterable[Dataset] = groups.get(keyword) or ()
+    return found
+
+
+def _floats(value: object) -> tuple[float, ...]:
+    return tuple(float(v) for v in value) if isinstance(value, Iterable) else ()
+
+
+def _point(found: tuple[float, ...]) -> Point | None:
+    return (found[0], found[1], found[2]) if len(found) == 3 else None

@@ -1,0 +1,121 @@
+"""One instance as the rest of the program sees it: what its header says, without its bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom.frames import FrameRun, NoFrames, frame_run
+from dicomzarr_watch.dicom.functional import frame_poses
+from dicomzarr_watch.dicom.part10 import Part10, split
+from dicomzarr_watch.dicom.pose import Pose
+from dicomzarr_watch.dicom.values import Values
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """The facts of one file.
+
+    poses: one per frame, or one for all of them, or none without geometry.
+    head_bytes: where the pixel data's value starts; the file's length where there is none.
+    pixel_bytes: length of that value; what follows it is the tail.
+    """
+
+    size: int
+    transfer_syntax: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    series: SeriesFacts
+    frames: FrameRun | NoFrames
+    poses: tuple[Pose, ...]
+    head_bytes: int
+    pixel_bytes: int
+    rescale: tuple[float, float] | None
+    window: tuple[float, float] | None
+
+    @property
+    def tail_bytes(self) -> int:
+        return self.size - self.head_bytes - self.pixel_bytes
+
+    def kept_whole(self, reason: str) -> Instance:
+        """Return the same instance, its pixels not to be seen as frames."""
+        return replace(
+            self, frames=NoFrames(reason, is_odd=True), head_bytes=0, pixel_bytes=self.size
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesFacts:
+    """What an instance says of its series; empty where it says nothing."""
+
+    series_instance_uid: str
+    study_instance_uid: str
+    modality: str
+    series_number: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """An instance with the bytes it was read from; not to be kept for many files at once."""
+
+    instance: Instance
+    part10: Part10
+    data: bytes
+
+
+def read_header(path: Path) -> Header:
+    """Read a file up to its pixel data; raises OSError only."""
+    with path.open("rb", buffering=0) as stream:
+        size = stream.seek(0, 2)
+
+        def read(offset: int, count: int) -> bytes:
+            stream.seek(offset)
+            return stream.read(count)
+
+        part10 = split(read, size)
+        if part10.inflated is not None:
+            data = part10.inflated
+        else:
+            data = read(0, part10.pixel.value if part10.pixel else size)
+    return Header(_instance(part10, data), part10, data)
+
+
+def _instance(part10: Part10, data: bytes) -> Instance:
+    values = Values(part10, data)
+    frames = frame_run(part10, values)
+    head, pixel = _spans(part10, frames)
+    return Instance(
+        size=part10.size,
+        transfer_syntax=part10.transfer_syntax,
+        sop_instance_uid=values.text(tags.SOP_INSTANCE_UID),
+        sop_class_uid=values.text(tags.SOP_CLASS_UID),
+        series=SeriesFacts(
+            values.text(tags.SERIES_INSTANCE_UID),
+            values.text(tags.STUDY_INSTANCE_UID),
+            values.text(tags.MODALITY),
+            values.text(tags.SERIES_NUMBER),
+            values.text(tags.SERIES_DESCRIPTION),
+        ),
+        frames=frames,
+        poses=frame_poses(values) if isinstance(frames, FrameRun) else (),
+        head_bytes=head,
+        pixel_bytes=pixel,
+        rescale=_pair(values, tags.RESCALE_SLOPE, tags.RESCALE_INTERCEPT),
+        window=_pair(values, tags.WINDOW_CENTER, tags.WINDOW_WIDTH),
+    )
+
+
+def _spans(part10: Part10, frames: FrameRun | NoFrames) -> tuple[int, int]:
+    """Return the lengths of the head and of the pixel bytes; a file without frames may be whole."""
+    if isinstance(frames, FrameRun):
+        return frames.start, frames.stored_bytes
+    if part10.pixel is None or part10.inflated is not None or part10.problem:
+        return 0, part10.size
+    return part10.pixel.value, part10.pixel.end - part10.pixel.value
+
+
+def _pair(values: Values, first: int, second: int) -> tuple[float, float] | None:
+    a, b = values.decimal(first), values.decimal(second)
+    return (a, b) if a is not None and b is not None else None

@@ -1,0 +1,259 @@
+"""A DICOM file as spans of bytes: where each top-level element starts and ends.
+
+The rule kept here: nothing is decoded and nothing is changed, so the spans laid end to end are
+the file. Encodings are those of PS3.5 section 7 and annex A, the file meta information that of
+PS3.10 section 7.1. What a value means is not known here.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from dicomzarr_watch.dicom import tags
+
+UNDEFINED_LENGTH: Final = 0xFFFFFFFF
+PREAMBLE_BYTES: Final = 128
+INFLATED_LIMIT_BYTES: Final = 256 << 20
+
+IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
+EXPLICIT_BIG: Final = "1.2.840.10008.1.2.2"
+DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+NATIVE: Final = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG})
+
+_SHORT_VRS: Final = frozenset(
+    b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
+)
+_LONG_VRS: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_DELIMITERS: Final = frozenset({tags.ITEM, tags.ITEM_DELIMITER, tags.SEQUENCE_DELIMITER})
+_WINDOW_BYTES: Final = 1 << 16
+
+Read = Callable[[int, int], bytes]
+"""read(offset, count): up to count bytes of the file from offset, fewer only at its end."""
+
+
+class _TruncatedError(Exception):
+    """The file ends before its elements do."""
+
+
+class _MalformedError(Exception):
+    """The bytes are not elements; the message says where and why, without values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One top-level element; offsets in bytes from the start of the data set's file.
+
+    vr: two letters, or empty where the encoding is implicit.
+    start, value, end: where its tag, its value, and what follows it start.
+    """
+
+    tag: int
+    vr: bytes
+    start: int
+    value: int
+    end: int
+    is_undefined_length: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part10:
+    """The spans of one file.
+
+    inflated: the data set of a deflated transfer syntax; the elements' offsets then point into it.
+    pixel: the pixel data element if there is one, native or encapsulated.
+    problem: why the spans end early (`truncated` or `malformed`), or empty.
+    """
+
+    size: int
+    transfer_syntax: str
+    elements: tuple[Element, ...]
+    pixel: Element | None
+    problem: str = ""
+    inflated: bytes | None = None
+
+    @property
+    def is_big_endian(self) -> bool:
+        return self.transfer_syntax == EXPLICIT_BIG
+
+    @property
+    def is_implicit(self) -> bool:
+        return any(not e.vr for e in self.elements if e.tag >> 16 != 2)
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the pixel data is neither encapsulated nor deflated."""
+        return self.inflated is None and not (self.pixel and self.pixel.is_undefined_length)
+
+    def find(self, tag: int) -> Element | None:
+        """Return the first top-level element with this tag."""
+        return next((e for e in self.elements if e.tag == tag), None)
+
+
+def is_part10(head: bytes) -> bool:
+    """Tell whether a file that starts with these 132 bytes or more is a DICOM file."""
+    return head[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] == b"DICM"
+
+
+def split(read: Read, size: int) -> Part10:
+    """Find the spans of a DICOM file of `size` bytes; never raises for what the file holds."""
+    window = _Window(read, size)
+    meta: list[Element] = []
+    start = PREAMBLE_BYTES + 4
+    try:
+        for element in _walk(window, start, explicit=True, order="<", group=2):
+            meta.append(element)
+            start = element.end
+    except (_TruncatedError, _MalformedError) as problem:
+        return Part10(size, "", tuple(meta), None, _word(problem))
+    syntax = _transfer_syntax(window, meta)
+    if syntax == DEFLATED:
+        return _split_deflated(read, size, start, syntax)
+    order = ">" if syntax == EXPLICIT_BIG else "<"
+    explicit = syntax != IMPLICIT_LITTLE if syntax else _looks_explicit(window, start)
+    return _split_dataset(window, start, meta, syntax, explicit=explicit, order=order)
+
+
+def _split_dataset(
+    window: _Window, start: int, meta: list[Element], syntax: str, *, explicit: bool, order: str
+) -> Part10:
+    elements, pixel, problem = list(meta), None, ""
+    try:
+        for element in _walk(window, start, explicit=explicit, order=order):
+            elements.append(element)
+            if element.tag in tags.PIXEL_ELEMENTS:
+                pixel = pixel or element
+    except _TruncatedError as found:
+        problem = _word(found)
+    except _MalformedError as found:
+        # what follows the pixel data is kept as it stands, element or not
+        problem = "" if pixel else _word(found)
+    return Part10(window.size, syntax, tuple(elements), pixel, problem)
+
+
+def _split_deflated(read: Read, size: int, start: int, syntax: str) -> Part10:
+    """Inflate the data set (PS3.5 A.5); the spans are those of the inflated bytes."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = inflate.decompress(read(start, size - start), INFLATED_LIMIT_BYTES)
+    except zlib.error:
+        return Part10(size, syntax, (), None, "malformed")
+    window = _Window(lambda at, count: data[at : at + count], len(data))
+    found = _split_dataset(window, 0, [], syntax, explicit=True, order="<")
+    problem = "truncated" if not inflate.eof else found.problem
+    return Part10(size, syntax, found.elements, found.pixel, problem, inflated=data)
+
+
+class _Window:
+    """The part of the file that is in memory, moved forward as it is asked for."""
+
+    __slots__ = ("_base", "_data", "_read", "size")
+
+    def __init__(self, read: Read, size: int) -> None:
+        self._read = read
+        self.size = size
+        self._base = 0
+        self._data = b""
+
+    def at(self, offset: int, count: int) -> tuple[bytes, int]:
+        """Return a buffer and the place in it where `count` bytes from `offset` stand."""
+        place = offset - self._base
+        if place < 0 or place + count > len(self._data):
+            if offset + count > self.size:
+                raise _TruncatedError
+            self._base, place = offset, 0
+            self._data = self._read(offset, max(count, _WINDOW_BYTES))
+            if len(self._data) < count:
+                raise _TruncatedError
+        return self._data, place
+
+
+def _walk(
+    window: _Window, at: int, *, explicit: bool, order: str, group: int | None = None
+) -> Iterator[Element]:
+    """Yield the elements from `at` to the end of the file, or of one group."""
+    size = window.size
+    while at < size:
+        if group is not None and not _is_group(window, at, group):
+            return
+        tag, vr, value, length = _header(window, at, explicit, order)
+        if tag in _DELIMITERS:
+            raise _MalformedError("delimiter outside of a sequence")
+        is_undefined = length == UNDEFINED_LENGTH
+        if is_undefined:
+            end = _past_undefined(window, value, explicit and vr != b"UN", order)
+        else:
+            end = value + length
+        if end > size:
+            raise _TruncatedError
+        yield Element(tag, vr, at, value, end, is_undefined)
+        at = end
+
+
+def _is_group(window: _Window, at: int, group: int) -> bool:
+    """Look at the group alone: what follows the meta information may be encoded otherwise."""
+    data, place = window.at(at, 2)
+    return data[place : place + 2] == group.to_bytes(2, "little")
+
+
+def _header(window: _Window, at: int, explicit: bool, order: str) -> tuple[int, bytes, int, int]:
+    """Read one element's header: tag, VR, offset of the value, length of the value."""
+    data, place = window.at(at, 8)
+    group, element, length = struct.unpack_from(order + "HHI", data, place)
+    tag = group << 16 | element
+    if not explicit or tag in _DELIMITERS:
+        return tag, b"", at + 8, length
+    vr = data[place + 4 : place + 6]
+    if vr in _SHORT_VRS:
+        (length,) = struct.unpack_from(order + "H", data, place + 6)
+        return tag, vr, at + 8, length
+    if vr not in _LONG_VRS:
+        raise _MalformedError("unknown VR")
+    data, place = window.at(at, 12)
+    (length,) = struct.unpack_from(order + "I", data, place + 8)
+    return tag, vr, at + 12, length
+
+
+def _past_undefined(window: _Window, at: int, explicit: bool, order: str) -> int:
+    """Return the offset behind the delimiter that ends a value of undefined length.
+
+    Sequences and items may nest to any depth (PS3.5 7.5), so the open ones are kept on a list
+    and not on the call stack. In a UN of undefined length all is implicit (PS3.5 6.2.2 note 4).
+    """
+    open_levels = [explicit]
+    while open_levels:
+        tag, vr, value, length = _header(window, at, open_levels[-1], order)
+        at = value
+        if tag in (tags.ITEM_DELIMITER, tags.SEQUENCE_DELIMITER):
+            open_levels.pop()
+        elif length != UNDEFINED_LENGTH:
+            at += length
+        else:
+            open_levels.append(open_levels[-1] and vr != b"UN")
+    return at
+
+
+def _transfer_syntax(window: _Window, meta: list[Element]) -> str:
+    for element in meta:
+        if element.tag == tags.TRANSFER_SYNTAX_UID:
+            data, place = window.at(element.value, element.end - element.value)
+            value = data[place : place + element.end - element.value]
+            return value.rstrip(b"\0 ").decode("ascii", "replace")
+    return ""
+
+
+def _looks_explicit(window: _Window, at: int) -> bool:
+    """Guess the encoding of a file that does not name its transfer syntax."""
+    try:
+        data, place = window.at(at, 8)
+    except _TruncatedError:
+        return True
+    return data[place + 4 : place + 6] in _SHORT_VRS | _LONG_VRS
+
+
+def _word(problem: Exception) -> str:
+    return "truncated" if isinstance(problem, _TruncatedError) else "malformed"

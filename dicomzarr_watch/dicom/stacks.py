@@ -1,0 +1,191 @@
+"""Which frames make one image, and in which order.
+
+Frames belong together where a voxel means the same and is stored the same: SPLIT_RULES is the
+list, and a series with several values of one of them becomes several images. Within an image z
+follows the position along the normal and t the first of TIME_KEYS that tells frames at one
+position apart.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from dicomzarr_watch.dicom.frames import PixelFormat
+from dicomzarr_watch.dicom.geometry import Geometry, along_normal, geometry, same_place
+from dicomzarr_watch.dicom.pose import TIME_KEYS, Pose
+
+ORIENTATION_DIGITS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame: the number of its file, its own number in it, and what is known of it."""
+
+    file: int
+    number: int
+    format: PixelFormat
+    pose: Pose
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Frames of one format in order.
+
+    shape: (t, z); frames: t-major, so that frame t * z_count + z stands at (t, z).
+    split_by: the rules that set this image apart from others, with its values.
+    """
+
+    format: PixelFormat
+    shape: tuple[int, int]
+    frames: tuple[Frame, ...]
+    geometry: Geometry
+    split_by: dict[str, str]
+    z_by: str
+    t_by: str
+    findings: tuple[str, ...]
+
+
+def _orientation(frame: Frame) -> Hashable:
+    found = frame.pose.orientation
+    return tuple(round(v, ORIENTATION_DIGITS) + 0.0 for v in found) if found else None
+
+
+SPLIT_RULES: Final[dict[str, Callable[[Frame], Hashable]]] = {
+    "matrix size": lambda f: (f.format.rows, f.format.columns),
+    "sample type": lambda f: (f.format.kind, f.format.bits, f.format.bits_stored),
+    "samples per pixel": lambda f: f.format.samples,
+    "photometric interpretation": lambda f: f.format.photometric,
+    "storage": lambda f: (
+        f.format.is_planar,
+        f.format.is_big_endian,
+        f.format.is_word_swapped,
+    ),
+    "orientation": _orientation,
+    "frame of reference": lambda f: f.pose.frame_of_reference,
+    "pixel spacing": lambda f: f.pose.spacing and tuple(round(v, 4) for v in f.pose.spacing),
+}
+
+
+def stack(frames: Sequence[Frame]) -> tuple[Image, ...]:
+    """Make images of frames, the one with most voxels first; every frame is in exactly one."""
+    groups: dict[tuple[Hashable, ...], list[Frame]] = defaultdict(list)
+    for frame in frames:
+        groups[tuple(rule(frame) for rule in SPLIT_RULES.values())].append(frame)
+    told = [name for i, name in enumerate(SPLIT_RULES) if len({key[i] for key in groups}) > 1]
+    images = [_image(members, _split_values(members[0], told)) for members in groups.values()]
+    return tuple(sorted(images, key=_largest_first))
+
+
+def _split_values(frame: Frame, names: list[str]) -> dict[str, str]:
+    return {name: _said(SPLIT_RULES[name](frame)) for name in names}
+
+
+def _said(value: Hashable) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _largest_first(image: Image) -> tuple[int, int, int]:
+    first = min((f.file, f.number) for f in image.frames)
+    return (-image.format.pixels * len(image.frames), *first)
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Frames put in order: t-major, (t, z) of them, and by what."""
+
+    frames: list[Frame]
+    shape: tuple[int, int]
+    z_by: str = ""
+    t_by: str = ""
+    is_uneven: bool = False
+
+
+def _image(frames: list[Frame], split_by: dict[str, str]) -> Image:
+    clusters = _positions(frames)
+    order = _by_position(clusters) if clusters else _by_number(frames)
+    measured = geometry([f.pose for f in order.frames[: order.shape[1]]])
+    return Image(
+        format=frames[0].format,
+        shape=order.shape,
+        frames=tuple(order.frames),
+        geometry=measured,
+        split_by=split_by,
+        z_by=order.z_by,
+        t_by=order.t_by,
+        findings=_findings(order, measured),
+    )
+
+
+def _by_position(clusters: list[list[Frame]]) -> _Order:
+    counts = {len(c) for c in clusters}
+    if len(counts) > 1:
+        frames = [f for c in clusters for f in sorted(c, key=_number)]
+        return _Order(frames, (1, len(frames)), z_by="position", is_uneven=True)
+    (times,) = counts
+    t_by, key = _time_key(clusters)
+    ordered = [sorted(c, key=key) for c in clusters]
+    frames = [cluster[t] for t in range(times) for cluster in ordered]
+    return _Order(frames, (times, len(clusters)), "position", t_by if times > 1 else "")
+
+
+def _by_number(frames: list[Frame]) -> _Order:
+    """Order what has no place: the frames of one file are moments, single files are slices."""
+    ordered = sorted(frames, key=_number)
+    if len(ordered) > 1 and len({f.file for f in ordered}) == 1:
+        return _Order(ordered, (len(ordered), 1), t_by="frame number")
+    return _Order(ordered, (1, len(ordered)), z_by="instance number")
+
+
+def _findings(order: _Order, measured: Geometry) -> tuple[str, ...]:
+    found = {
+        "positions-repeat-unevenly": order.is_uneven,
+        "slices-missing": bool(measured.missing),
+        "spacing-varies": not (measured.is_regular or measured.missing or order.is_uneven),
+        "sheared": measured.is_placed and measured.tilt_deg > 0,
+    }
+    return tuple(name for name, holds in found.items() if holds)
+
+
+def _positions(frames: list[Frame]) -> list[list[Frame]] | None:
+    """Gather frames at one place along the normal; None where a frame has no place."""
+    placed = [(along_normal(f.pose), f) for f in frames]
+    known = sorted(
+        ((p, f) for p, f in placed if p is not None), key=lambda v: (v[0], _number(v[1]))
+    )
+    if len(known) < len(placed):
+        return None
+    tolerance = same_place(_usual_gap([p for p, _ in known]))
+    clusters: list[list[Frame]] = []
+    start = 0.0
+    for position, frame in known:
+        if not clusters or position - start > tolerance:
+            clusters.append([])
+            start = position
+        clusters[-1].append(frame)
+    return clusters
+
+
+def _usual_gap(positions: list[float]) -> float:
+    gaps = sorted(b - a for a, b in pairwise(positions) if b - a > same_place(0.0))
+    return gaps[len(gaps) // 2] if gaps else 0.0
+
+
+def _number(frame: Frame) -> tuple[int, int, int]:
+    number = frame.pose.instance_number
+    return (number if number is not None else 0, frame.file, frame.number)
+
+
+def _time_key(clusters: list[list[Frame]]) -> tuple[str, Callable[[Frame], tuple[float, int, int]]]:
+    """Choose the first key that is known for all frames and differs at every position."""
+    for i, name in enumerate(TIME_KEYS):
+        if all(_tells_apart([f.pose.times[i] for f in c]) for c in clusters):
+            return name, lambda f, i=i: (f.pose.times[i] or 0.0, f.file, f.number)
+    return "file order", lambda f: (0.0, f.file, f.number)
+
+
+def _tells_apart(times: list[float | None]) -> bool:
+    return None not in times and len(set(times)) == len(times)

@@ -1,0 +1,87 @@
+"""The values of the few elements that decisions are made on.
+
+A value that cannot be read is absent, never an exception: files in the wild bear wrong VRs, empty
+values and letters in numbers, and the bytes are kept whatever they say.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from dicomzarr_watch.dicom.part10 import Part10
+
+_NUMBER_BYTES = {b"US": (2, False), b"SS": (2, True), b"UL": (4, False), b"SL": (4, True)}
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Top-level values of one file, read from the bytes of its header.
+
+    data: bytes that the offsets of `part10` point into, at least up to the last header element.
+    """
+
+    part10: Part10
+    data: bytes
+    _spans: dict[int, tuple[bytes, int, int]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        spans: dict[int, tuple[bytes, int, int]] = {}
+        for e in self.part10.elements:
+            spans.setdefault(e.tag, (e.vr, e.value, e.end))
+        object.__setattr__(self, "_spans", spans)
+
+    def __contains__(self, tag: int) -> bool:
+        return tag in self._spans
+
+    def raw(self, tag: int) -> bytes:
+        """Return the value's bytes; empty where the element is absent or beyond the data."""
+        span = self._spans.get(tag)
+        return self.data[span[1] : span[2]] if span else b""
+
+    def text(self, tag: int) -> str:
+        """Return the value as text without its padding; for VRs of the default repertoire."""
+        return self.raw(tag).decode("latin-1").strip("\0 ")
+
+    def texts(self, tag: int) -> tuple[str, ...]:
+        """Return the values of a multi-valued text element."""
+        return tuple(part.strip("\0 ") for part in self.text(tag).split("\\"))
+
+    def number(self, tag: int) -> int | None:
+        """Return the first integer of an element that is US by the standard."""
+        raw = self.raw(tag)
+        vr = self._spans[tag][0] if raw else b""
+        if vr and vr not in _NUMBER_BYTES:
+            return self.numeral(tag)
+        count, is_signed = _NUMBER_BYTES.get(vr, (2, False))
+        if len(raw) < count:
+            return None
+        if self.part10.is_big_endian:
+            return int.from_bytes(raw[:count], "big", signed=is_signed)
+        return int.from_bytes(raw[:count], "little", signed=is_signed)
+
+    def numeral(self, tag: int) -> int | None:
+        """Return the first integer of an element that is IS by the standard."""
+        if self.raw(tag) and self._spans[tag][0] in _NUMBER_BYTES:
+            return self.number(tag)
+        return _integer(self.texts(tag)[0])
+
+    def decimals(self, tag: int) -> tuple[float, ...]:
+        """Return the finite numbers of a DS element; empty if one of them is not a number."""
+        try:
+            found = tuple(float(part) for part in self.texts(tag))
+        except ValueError:
+            return ()
+        return found if all(map(math.isfinite, found)) else ()
+
+    def decimal(self, tag: int) -> float | None:
+        """Return the first number of a DS element."""
+        found = self.decimals(tag)
+        return found[0] if found else None
+
+
+def _integer(text: str) -> int | None:
+    try:
+        return int(float(text))
+    except (ValueError, OverflowError):
+        return None
