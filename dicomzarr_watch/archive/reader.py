@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -174,7 +174,7 @@ def _runs(places: npt.NDArray[np.int64], images: Sequence[StoredImage]) -> Itera
     """Cut frames in order into runs that one read each brings."""
     is_next = (np.diff(places[:, 0]) == 0) & (np.diff(places[:, 1]) == 1)
     starts = [0, *(np.flatnonzero(~is_next) + 1).tolist(), len(places)]
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in pairwise(starts):
         number, plane = (int(v) for v in places[start])
         yield from _grid_runs(number, images[number], plane, plane + end - start)
 
