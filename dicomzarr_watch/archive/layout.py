@@ -7,13 +7,14 @@ rows stand in the order of their planes, so that writing and reading go straight
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat
-from dicomzarr_watch.dicom.instance import Instance
+from dicomzarr_watch.dicom.instance import Instance, SeriesFacts
 from dicomzarr_watch.dicom.pose import Pose
 from dicomzarr_watch.dicom.stacks import Frame, Image, stack
 
@@ -207,6 +208,20 @@ def geometry_json(image: ImagePlan) -> dict[str, Any]:
 def pixel_format(attributes: dict[str, Any]) -> PixelFormat:
     """Return the format that `image_attributes` wrote down."""
     return PixelFormat(**attributes["dicomzarr"]["format"])
+
+
+def series_folder(facts: SeriesFacts) -> str:
+    """Return the name of a series' folder; from letters, digits and the UID's hash alone."""
+    if not facts.series_instance_uid:
+        return "unassigned"
+    modality, number = (_cleaned(v) for v in (facts.modality, facts.series_number))
+    uid = hashlib.sha256(facts.series_instance_uid.encode()).hexdigest()[:8]
+    return f"{modality}-{number}-{uid}"
+
+
+def _cleaned(text: str) -> str:
+    kept = "".join(c for c in text if c.isascii() and c.isalnum())
+    return kept[:16] or "NA"
 
 
 def names_blob(names: Sequence[str]) -> bytes:

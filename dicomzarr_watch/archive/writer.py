@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import zarr
@@ -173,7 +173,7 @@ class _Writing:
     def _take_frames(
         self,
         number: int,
-        stream: IO[bytes],
+        stream: BinaryIO,
         run: FrameRun,
         planes: Sequence[tuple[int, int]],
         digest: hashlib._Hash,
@@ -257,11 +257,11 @@ def _encode(data: bytes, pixel_format: PixelFormat) -> _Encoded:
     return _Encoded(chunks, is_verbatim(frames, data, pixel_format))
 
 
-def _read(stream: IO[bytes], count: int, digest: hashlib._Hash) -> bytes:
+def _read(stream: BinaryIO, count: int, digest: hashlib._Hash) -> bytes:
     return b"".join(_pieces(stream, count, digest))
 
 
-def _pieces(stream: IO[bytes], count: int, digest: hashlib._Hash) -> Iterator[bytes]:
+def _pieces(stream: BinaryIO, count: int, digest: hashlib._Hash) -> Iterator[bytes]:
     """Yield the next `count` bytes of the stream, hashed."""
     while count > 0:
         data = stream.read(min(count, _READ_BYTES))

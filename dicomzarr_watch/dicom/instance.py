@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import BinaryIO
 
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.frames import FrameRun, NoFrames, frame_run
@@ -65,20 +65,19 @@ class Header:
     data: bytes
 
 
-def read_header(path: Path) -> Header:
+def read_header(stream: BinaryIO) -> Header:
     """Read a file up to its pixel data; raises OSError only."""
-    with path.open("rb", buffering=0) as stream:
-        size = stream.seek(0, 2)
+    size = stream.seek(0, 2)
 
-        def read(offset: int, count: int) -> bytes:
-            stream.seek(offset)
-            return stream.read(count)
+    def read(offset: int, count: int) -> bytes:
+        stream.seek(offset)
+        return stream.read(count)
 
-        part10 = split(read, size)
-        if part10.inflated is not None:
-            data = part10.inflated
-        else:
-            data = read(0, part10.pixel.value if part10.pixel else size)
+    part10 = split(read, size)
+    if part10.inflated is not None:
+        data = part10.inflated
+    else:
+        data = read(0, part10.pixel.value if part10.pixel else size)
     return Header(_instance(part10, data), part10, data)
 
 

@@ -75,13 +75,17 @@ class Elements:
         self._convert(header, unknown)
         self.files += 1
 
-    def document(self, place: Callable[[ByReference], str]) -> Json:
-        """Return `shared` and `columns`; `place` names where a referenced value stands."""
+    def document(self, order: Sequence[int], place: Callable[[ByReference], str]) -> Json:
+        """Return `shared` and `columns`, the files in this order.
+
+        place: names where a value stands that is not repeated here.
+        """
         shared: Json = {}
         columns: Json = {}
         for tag in sorted(self._columns):
-            numbers = self._columns[tag]
-            numbers = numbers + [-1] * (self.files - len(numbers))
+            column = self._columns[tag]
+            column = column + [-1] * (self.files - len(column))
+            numbers = [column[file] for file in order]
             distinct = list(dict.fromkeys(n for n in numbers if n >= 0))
             elements = [self._json(n, place) for n in distinct]
             if len(distinct) == 1 and -1 not in numbers:

@@ -1,0 +1,257 @@
+"""The story of one series: headers, plan, write while hashing, verify, publish."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dicomzarr_watch.archive import document, layout, publish, verify, writer
+from dicomzarr_watch.archive.document import Finding, Receipt
+from dicomzarr_watch.archive.layout import Plan
+from dicomzarr_watch.archive.reader import Store
+from dicomzarr_watch.archive.restore import restore, safe_name
+from dicomzarr_watch.archive.source import Source, opened
+from dicomzarr_watch.archive.verify import Level
+from dicomzarr_watch.archive.writer import Written
+from dicomzarr_watch.dicom.instance import Instance, read_header
+from dicomzarr_watch.dicom.model import Elements
+from dicomzarr_watch.errors import RejectError, from_os_error
+from dicomzarr_watch.identity import Identity
+
+Progress = Callable[[str, int], None]
+"""Told the stage and how many more bytes it has worked off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One series to convert.
+
+    findings: what was noticed before, such as a hold that ran out.
+    """
+
+    drop: str
+    sources: tuple[Source, ...]
+    output: Path
+    verify: Level = Level.EXACT
+    keep_reconstructed: Path | None = None
+    threads: int = 2
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(slots=True)
+class _Clock:
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+def convert(work: Work, progress: Progress = lambda _stage, _bytes: None) -> Receipt:
+    """Convert one series and publish it, verified, below `work.output / work.drop`.
+
+    A series that is published already becomes a new revision that holds the old one's files as
+    well; with no new file it stays as it is. Raises RetryError, SourceChangedError or RejectError;
+    then nothing has changed under the final name.
+    """
+    try:
+        return _convert(work, progress)
+    except OSError as error:
+        raise from_os_error(error, doing="an output and sources that can be used") from error
+
+
+def _convert(work: Work, progress: Progress) -> Receipt:
+    clock = _Clock()
+    with opened(work.sources[0]) as stream:
+        folder = layout.series_folder(read_header(stream).instance.series)
+    final = work.output / work.drop / folder
+    previous = publish.published(final)
+    with publish.staging(work.output, work.drop, folder) as stage:
+        sources = work.sources
+        if previous:
+            with clock("previous"):
+                carried = _carried(Store(final / layout.STORE_NAME), sources, stage, previous)
+            if carried is None:
+                return replace(previous, is_unchanged=True)
+            sources = tuple(sorted((*sources, *carried), key=lambda s: s.name))
+        draft = _Draft(work, stage, folder, sources, clock, progress)
+        receipt = draft.finished(previous)
+        with clock("publish"):
+            publish.publish(stage / "new", final)
+        return replace(receipt, seconds=clock.seconds)
+
+
+def _carried(
+    old: Store, sources: tuple[Source, ...], stage: Path, previous: Receipt
+) -> list[Source] | None:
+    """Restore what only the old revision has; None if there is nothing new to add to it.
+
+    A carried file whose name is taken by other bytes is set apart by its revision.
+    """
+    new = {source.name: _sha256(source) for source in sources}
+    known = {file.sha256 for file in old.files}
+    if known.issuperset(new.values()):
+        return None
+    hashes = set(new.values())
+    lone = [file for file in old.files if file.sha256 not in hashes]
+    folder = stage / "carried"
+    restore(old, folder, lone)
+    found = []
+    for file in lone:
+        path = folder / safe_name(file.name)
+        taken = file.name in new
+        name = f"{file.name}~{previous.revision}" if taken else file.name
+        found.append(Source(name, path, Identity.of(path.stat())))
+    return found
+
+
+def _sha256(source: Source) -> bytes:
+    with opened(source) as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A series on its way, in the staged folder."""
+
+    work: Work
+    stage: Path
+    folder: str
+    sources: tuple[Source, ...]
+    clock: _Clock
+    progress: Progress
+
+    def finished(self, previous: Receipt | None) -> Receipt:
+        """Write and verify; once more with the files kept whole that did not come back."""
+        with self.clock("headers"):
+            instances, elements = self._headers()
+        for attempt in ("first", "second"):
+            plan, written = self._written(instances)
+            verified, odd = self._verified(plan, instances, written)
+            if not odd:
+                break
+            if attempt == "second":
+                self._give_up(len(odd))
+            instances = [
+                i.kept_whole("view-did-not-verify") if s.name in odd else i
+                for s, i in zip(self.sources, instances, strict=True)
+            ]
+        found = (
+            *self.work.findings,
+            *document.findings(plan, self.sources, instances, written),
+        )
+        with self.clock("metadata"):
+            series = document.series_json(plan, self.sources, instances, written, elements, found)
+            (self.stage / "new" / layout.SERIES_JSON).write_bytes(layout.as_json(series))
+        receipt = Receipt(
+            series_instance_uid=instances[plan.files[0]].series.series_instance_uid,
+            folder=self.folder,
+            content=document.content_hash(self._hashes(plan, written).items()),
+            revision=previous.revision + 1 if previous else 1,
+            counts=document.counts(plan, instances) | {"bytes_out": _size(self.stage / "new")},
+            verified=verified,
+            findings=found,
+            seconds=self.clock.seconds,
+            versions=document.versions(),
+        )
+        (self.stage / "new" / layout.DONE_JSON).write_bytes(layout.as_json(receipt.as_json()))
+        return receipt
+
+    def _headers(self) -> tuple[list[Instance], Elements]:
+        instances, elements = [], Elements()
+        for source in self.sources:
+            with opened(source) as stream:
+                header = read_header(stream)
+            instances.append(header.instance)
+            elements.add(header)
+            self.progress("headers", header.instance.size)
+        return instances, elements
+
+    def _written(self, instances: list[Instance]) -> tuple[Plan, Written]:
+        with self.clock("plan"):
+            plan = layout.plan(instances)
+        store = self._empty_store()
+        with self.clock("write"):
+            written = writer.write(
+                store,
+                plan,
+                self.sources,
+                instances,
+                threads=self.work.threads,
+                progress=lambda count: self.progress("write", count),
+            )
+        return plan, written
+
+    def _verified(
+        self, plan: Plan, instances: list[Instance], written: Written
+    ) -> tuple[dict[str, Any], frozenset[str]]:
+        """Return what the receipt says, and the names of files that did not come back."""
+        level = self.work.verify
+        if level is Level.OFF:
+            return {"level": level.value}, frozenset()
+        store = Store(self.stage / "new" / layout.STORE_NAME)
+        keep_in = self.work.keep_reconstructed
+        with self.clock("verify"):
+            odd = verify.differing(
+                store,
+                self._hashes(plan, written),
+                keep_in=keep_in / self.work.drop / self.folder if keep_in else None,
+                progress=lambda count: self.progress("verify", count),
+            )
+        said: dict[str, Any] = {"level": level.value, "files": len(store.files)}
+        said["method"] = "rebuilt from the store alone, SHA-256 compared"
+        if level is Level.INDEPENDENT and not odd:
+            with self.clock("witness"):
+                said["independent"], odd = self._testimony(store, plan, instances)
+        return said, frozenset(odd)
+
+    def _testimony(
+        self, store: Store, plan: Plan, instances: list[Instance]
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        # half a second and 100 MB that only this level pays for
+        from dicomzarr_watch.archive import witness  # noqa: PLC0415
+
+        found = witness.testify(
+            store,
+            plan,
+            dict(enumerate(instances)),
+            {n: source.path for n, source in enumerate(self.sources)},
+        )
+        odd = {
+            self.sources[frame.file].name
+            for image in plan.images
+            if image.path in found.differ
+            for frame in image.image.frames
+        }
+        return found.as_json(), tuple(odd)
+
+    def _hashes(self, plan: Plan, written: Written) -> Mapping[str, bytes]:
+        names = (self.sources[n].name for n in plan.files)
+        return dict(zip(names, written.sha256, strict=True))
+
+    def _empty_store(self) -> Path:
+        new = self.stage / "new"
+        if new.exists():
+            new.rename(self.stage / "first")
+        new.mkdir()
+        return new / layout.STORE_NAME
+
+    def _give_up(self, count: int) -> None:
+        publish.keep_evidence(self.stage / "new", self.work.output, self.work.drop, self.folder)
+        raise RejectError(
+            "verification-failed",
+            expected="every file to come back byte for byte",
+            found=f"{count} that did not",
+            todo=f"look at {publish.EVIDENCE} in the output and check memory and disk",
+        )
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

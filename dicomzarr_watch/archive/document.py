@@ -1,0 +1,217 @@
+"""The words beside the store: series.json for people and search, done.json as the receipt."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any, Final
+
+from dicomzarr_watch.archive import layout
+from dicomzarr_watch.archive.layout import ImagePlan, Plan
+from dicomzarr_watch.archive.source import Source
+from dicomzarr_watch.archive.writer import Written
+from dicomzarr_watch.dicom.frames import FrameRun
+from dicomzarr_watch.dicom.instance import Instance
+from dicomzarr_watch.dicom.model import ByReference, Elements
+from dicomzarr_watch.dicom.tags import keyword
+
+SCHEMA_VERSION: Final = 1
+_LIBRARIES: Final = ("dicomzarr-watch", "numcodecs", "numpy", "pydicom", "SimpleITK", "zarr")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a person should know of a series that was archived all the same."""
+
+    code: str
+    files: tuple[str, ...] = ()
+    image: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What done.json says."""
+
+    series_instance_uid: str
+    folder: str
+    content: str
+    revision: int
+    counts: dict[str, int]
+    verified: dict[str, Any]
+    findings: tuple[Finding, ...]
+    seconds: dict[str, float]
+    is_unchanged: bool = False
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the document as it stands on disk."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "state": "done",
+            "revision": self.revision,
+            "series": {"SeriesInstanceUID": self.series_instance_uid, "folder": self.folder},
+            "content": self.content,
+            "counts": self.counts,
+            "verified": self.verified,
+            "findings": [asdict(f) for f in self.findings],
+            "seconds": {k: round(v, 4) for k, v in self.seconds.items()},
+            "versions": self.versions,
+            "store": layout.STORE_NAME,
+        }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Receipt:
+        """Return what `as_json` wrote down."""
+        return cls(
+            series_instance_uid=document["series"]["SeriesInstanceUID"],
+            folder=document["series"]["folder"],
+            content=document["content"],
+            revision=document["revision"],
+            counts=document["counts"],
+            verified=document["verified"],
+            findings=tuple(
+                Finding(f["code"], tuple(f["files"]), f["image"], f["detail"])
+                for f in document["findings"]
+            ),
+            seconds=document["seconds"],
+            versions=document["versions"],
+        )
+
+
+def content_hash(files: Iterable[tuple[str, bytes]]) -> str:
+    """Return the identity of a set of files: names and SHA-256, in no order."""
+    lines = sorted(sha + name.encode("utf-8", "surrogateescape") for name, sha in files)
+    return hashlib.sha256(b"\0".join(lines)).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return what the software was that made a store."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
+
+
+def findings(
+    plan: Plan, sources: Sequence[Source], instances: Sequence[Instance], written: Written
+) -> tuple[Finding, ...]:
+    """Gather what a person should know, one finding per code or image."""
+    odd: dict[str, list[str]] = {}
+    for number in plan.files:
+        frames = instances[number].frames
+        if not isinstance(frames, FrameRun) and frames.is_odd:
+            odd.setdefault(frames.reason, []).append(sources[number].name)
+    found = [Finding(code, tuple(names)) for code, names in sorted(odd.items())]
+    if written.unlike:
+        found.append(Finding("unused-bits-carry-data", written.unlike))
+    found += [
+        Finding(code, image=image.path) for image in plan.images for code in image.image.findings
+    ]
+    return tuple(found)
+
+
+def counts(plan: Plan, instances: Sequence[Instance]) -> dict[str, int]:
+    """Count what went in, by how it is kept."""
+    kept = Counter(kept_as(instance) for instance in instances)
+    return {
+        "files": len(instances),
+        "frames": sum(len(places) for places in plan.planes.values()),
+        "images": len(plan.images),
+        "bytes_in": sum(instance.size for instance in instances),
+        **{f"files_as_{how}": kept.get(how, 0) for how in ("frames", "residue", "whole")},
+    }
+
+
+def kept_as(instance: Instance) -> str:
+    """Tell how a file is kept: as `frames`, with encoded pixels in `residue`, or `whole`."""
+    if isinstance(instance.frames, FrameRun):
+        return "frames"
+    return "residue" if instance.head_bytes else "whole"
+
+
+def series_json(
+    plan: Plan,
+    sources: Sequence[Source],
+    instances: Sequence[Instance],
+    written: Written,
+    elements: Elements,
+    found: Sequence[Finding],
+) -> dict[str, Any]:
+    """Return series.json; files and columns stand in the order of the store's index."""
+    facts = instances[plan.files[0]].series
+    return {
+        "schema": SCHEMA_VERSION,
+        "series": {
+            "SeriesInstanceUID": facts.series_instance_uid,
+            "StudyInstanceUID": facts.study_instance_uid,
+            "Modality": facts.modality,
+            "SeriesNumber": facts.series_number,
+            "SeriesDescription": facts.description,
+        },
+        "images": [_image(image, instances) for image in plan.images],
+        "findings": [asdict(f) for f in found],
+        "files": [
+            _file(sources[n], instances[n], sha)
+            for n, sha in zip(plan.files, written.sha256, strict=True)
+        ],
+        "tags": elements.document(plan.files, _placed(plan, written)),
+        "unreadable_tags": sorted(keyword(tag) for tag in elements.unreadable),
+    }
+
+
+def _placed(plan: Plan, written: Written) -> Callable[[ByReference], str]:
+    offsets = dict(zip(plan.files, written.header_offsets, strict=True))
+
+    def place(value: ByReference) -> str:
+        start = offsets[value.file] + value.start
+        return f"{layout.STORE_NAME}/dicom/headers#{start},{value.end - value.start}"
+
+    return place
+
+
+def _image(plan: ImagePlan, instances: Sequence[Instance]) -> dict[str, Any]:
+    image = plan.image
+    own = [instances[frame.file] for frame in image.frames]
+    return {
+        "path": plan.path,
+        "shape": list(plan.shape),
+        "dtype": image.format.dtype.name,
+        "axes": list(plan.axes),
+        "samples_per_pixel": image.format.samples,
+        "photometric_interpretation": image.format.photometric,
+        "bits_stored": image.format.bits_stored,
+        "geometry": layout.geometry_json(plan),
+        "rescale": _per_plane([i.rescale for i in own], ("slope", "intercept")),
+        "window": _per_plane([i.window for i in own], ("center", "width")),
+        "split_by": image.split_by,
+        "z_by": image.z_by,
+        "t_by": image.t_by,
+        "findings": list(image.findings),
+    }
+
+
+def _per_plane(
+    pairs: Sequence[tuple[float, float] | None], names: tuple[str, str]
+) -> dict[str, Any] | None:
+    """Return a pair of numbers once where all planes share it, else as lists in plane order."""
+    if not any(pairs):
+        return None
+    if len(set(pairs)) == 1 and pairs[0]:
+        return dict(zip(names, pairs[0], strict=True))
+    return {name: [pair[i] if pair else None for pair in pairs] for i, name in enumerate(names)}
+
+
+def _file(source: Source, instance: Instance, sha256: bytes) -> dict[str, Any]:
+    frames = instance.frames
+    return {
+        "name": source.name,
+        "size": instance.size,
+        "sha256": sha256.hex(),
+        "sop_instance_uid": instance.sop_instance_uid,
+        "sop_class_uid": instance.sop_class_uid,
+        "transfer_syntax": instance.transfer_syntax,
+        "kept": kept_as(instance),
+        "why": "" if isinstance(frames, FrameRun) else frames.reason,
+    }

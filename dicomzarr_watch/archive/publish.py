@@ -1,0 +1,149 @@
+"""From staged to visible: all on disk first, then one rename.
+
+A staged folder lives on the file system of the output. What is visible under its final name is
+whole; a revision takes the old one's place by swapping the two names where the system can
+(renameat2), else by two renames that `recovered` can finish after a crash between them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from dicomzarr_watch.archive.document import Receipt
+from dicomzarr_watch.archive.layout import DONE_JSON
+
+STAGING: Final = ".staging"
+EVIDENCE: Final = ".evidence"
+
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
+_CANNOT_EXCHANGE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
+
+
+@contextmanager
+def staging(output: Path, drop: str, folder: str) -> Iterator[Path]:
+    """Give a private, empty folder on the output's file system; whatever stays in it goes."""
+    place = output / STAGING / drop / folder
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        _remove_if_empty(place.parent)
+
+
+def clear_staging(output: Path) -> None:
+    """Remove what a killed conversion left; only while none is under way."""
+    shutil.rmtree(output / STAGING, ignore_errors=True)
+
+
+def published(final: Path) -> Receipt | None:
+    """Return the receipt of what is visible under a final name, if anything is."""
+    recovered(final)
+    try:
+        return Receipt.from_json(json.loads((final / DONE_JSON).read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
+def publish(staged: Path, final: Path) -> None:
+    """Make a staged folder visible under its final name; what stood there is then in `staged`."""
+    make_durable(staged)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if final.exists():
+        _exchange(staged, final)
+    else:
+        staged.rename(final)
+    for folder in (final.parent, final.parent.parent, staged.parent):
+        sync(folder)
+
+
+def recovered(final: Path) -> None:
+    """Bring back a revision that was moved aside when its successor did not arrive."""
+    aside = _aside(final)
+    if not aside.exists():
+        return
+    if final.exists():
+        shutil.rmtree(aside)
+    else:
+        aside.rename(final)
+
+
+def keep_evidence(staged: Path, output: Path, drop: str, folder: str) -> None:
+    """Keep a staged folder that did not verify, out of everybody's way."""
+    place = output / EVIDENCE / drop / folder
+    shutil.rmtree(place, ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    staged.rename(place)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace a small file as a whole."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
+    sync(path.parent)
+
+
+def make_durable(folder: Path) -> None:
+    """Put a folder with all its files and folders on disk."""
+    for root, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            sync(Path(root, name))
+        sync(Path(root))
+
+
+def sync(path: Path) -> None:
+    """Put one file, or the names in one folder, on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(staged: Path, final: Path) -> None:
+    try:
+        _swap_names(staged, final)
+    except OSError as error:
+        if error.errno not in _CANNOT_EXCHANGE:
+            raise
+        final.rename(_aside(final))
+        staged.rename(final)
+        sync(final.parent)
+        _aside(final).rename(staged)
+
+
+def _swap_names(one: Path, other: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    paths = os.fsencode(one), os.fsencode(other)
+    if libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _aside(final: Path) -> Path:
+    return final.with_name(f".{final.name}.previous")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+        folder.parent.rmdir()
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            raise

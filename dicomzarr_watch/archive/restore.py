@@ -1,0 +1,82 @@
+"""The DICOM files back: names, times and bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from dicomzarr_watch.archive.reader import Store, StoredFile
+from dicomzarr_watch.errors import RejectError
+
+
+def restore(
+    store: Store,
+    destination: Path,
+    files: Iterable[StoredFile],
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Write files below `destination` and return how many.
+
+    Raises RejectError if a file is there already, would leave the destination, or does not have
+    the SHA-256 that the store says; the file it is raised for is not left behind.
+    """
+    count = 0
+    for file, pieces in store.rebuilt(files):
+        target = destination / safe_name(file.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write(target, file, pieces)
+        os.utime(target, ns=(file.mtime_ns, file.mtime_ns))
+        progress(file.size)
+        count += 1
+    return count
+
+
+def matching(store: Store, patterns: Iterable[str]) -> list[StoredFile]:
+    """Return the files whose name or last part matches one of the patterns; all without any."""
+    wanted = list(patterns) or ["*"]
+    return [
+        f
+        for f in store.files
+        if any(fnmatchcase(f.name, p) or fnmatchcase(f.name.split("/")[-1], p) for p in wanted)
+    ]
+
+
+def safe_name(name: str) -> Path:
+    """Return a stored name as a relative path; raises RejectError if it leads elsewhere."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise RejectError(
+            "unsafe-name", expected="a name below the destination", found="one that leads out of it"
+        )
+    return Path(path)
+
+
+def _write(target: Path, file: StoredFile, pieces: Iterator[bytes]) -> None:
+    digest = hashlib.sha256()
+    try:
+        stream = target.open("xb")
+    except FileExistsError as error:
+        raise RejectError(
+            "destination-exists",
+            expected="a destination without these files",
+            found="a file of the same name",
+            todo="name an empty folder",
+            private=str(target),
+        ) from error
+    with stream:
+        for piece in pieces:
+            digest.update(piece)
+            stream.write(piece)
+    if digest.digest() != file.sha256:
+        target.unlink()
+        raise RejectError(
+            "store-damaged",
+            expected="the SHA-256 that the store says",
+            found="another one",
+            todo="run verify on the store",
+            private=file.name,
+        )
