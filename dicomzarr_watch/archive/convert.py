@@ -209,11 +209,11 @@ class _Draft:
         said["method"] = "rebuilt from the store alone, SHA-256 compared"
         if level is Level.INDEPENDENT and not odd:
             with self.clock("witness"):
-                said["independent"], odd = self._testimony(store, plan, instances)
+                said["independent"], odd = self._testimony(store, plan, instances, written)
         return said, frozenset(odd)
 
     def _testimony(
-        self, store: Store, plan: Plan, instances: list[Instance]
+        self, store: Store, plan: Plan, instances: list[Instance], written: Written
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
         # half a second and 100 MB that only this level pays for
         from dicomzarr_watch.archive import witness  # noqa: PLC0415
@@ -223,6 +223,7 @@ class _Draft:
             plan,
             dict(enumerate(instances)),
             {n: source.path for n, source in enumerate(self.sources)},
+            {n for n, source in enumerate(self.sources) if source.name in written.unlike},
         )
         odd = {
             self.sources[frame.file].name

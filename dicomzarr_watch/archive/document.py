@@ -136,6 +136,7 @@ def series_json(
     sources: Sequence[Source],
     instances: Sequence[Instance],
     written: Written,
+    *,
     elements: Elements,
     found: Sequence[Finding],
 ) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from dicomzarr_watch.errors import SourceChangedError, from_os_error
 from dicomzarr_watch.identity import Identity
@@ -23,13 +23,13 @@ class Source:
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[BinaryIO]:
+def opened(source: Source) -> Iterator[FileIO]:
     """Open a source for reading; raises if it is not in the state it was found in.
 
     Raises SourceChangedError before or after the reading, RetryError for what the system refuses.
     """
     try:
-        stream: BinaryIO = source.path.open("rb", buffering=0)  # type: ignore[assignment]  # FileIO is one
+        stream = source.path.open("rb", buffering=0)
     except FileNotFoundError as error:
         raise SourceChangedError("source-changed", found="no file") from error
     except OSError as error:
@@ -40,6 +40,6 @@ def opened(source: Source) -> Iterator[BinaryIO]:
         _check(source, stream)
 
 
-def _check(source: Source, stream: BinaryIO) -> None:
+def _check(source: Source, stream: FileIO) -> None:
     if Identity.of(os.fstat(stream.fileno())) != source.identity:
         raise SourceChangedError("source-changed", found="another state of a file")

@@ -7,7 +7,7 @@ is known to say the same; elsewhere the answer is why it cannot be compared.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -42,17 +42,22 @@ class Testimony:
 
 
 def testify(
-    store: Store, plan: Plan, instances: Mapping[int, Instance], paths: Mapping[int, Path]
+    store: Store,
+    plan: Plan,
+    instances: Mapping[int, Instance],
+    paths: Mapping[int, Path],
+    unlike: Collection[int],
 ) -> Testimony:
     """Compare every image with what SimpleITK reads from the sources.
 
     instances, paths: by number of the instance in the plan.
+    unlike: numbers of files whose frames are seen without some of their bits.
     """
     agree: list[str] = []
     silent: dict[str, str] = {}
     differ: dict[str, str] = {}
     for number, image in enumerate(plan.images):
-        reason = _not_comparable(image, instances)
+        reason = _not_comparable(image, unlike)
         if reason:
             silent[image.path] = reason
             continue
@@ -68,19 +73,17 @@ def testify(
     return Testimony(tuple(agree), silent, differ)
 
 
-def _not_comparable(image: ImagePlan, instances: Mapping[int, Instance]) -> str:
+def _not_comparable(image: ImagePlan, unlike: Collection[int]) -> str:
     found = image.image
-    files = [frame.file for frame in found.frames]
+    files = {frame.file for frame in found.frames}
     pixels = found.format
     reasons = {
         f"SimpleITK converts {pixels.photometric}": pixels.photometric not in _COMPARABLE,
-        "SimpleITK reads multi-frame geometry from the first frame": len(set(files)) < len(files)
+        "SimpleITK reads multi-frame geometry from the first frame": len(files) < len(found.frames)
         or any(frame.number > 0 for frame in found.frames),
         "single-bit pixels": pixels.is_packed,
         "64-bit samples": pixels.bits == 64,
-        "overlays in unused bits": any(
-            instances[n].size and found.format.bits_stored < 2 for n in files
-        ),
+        "unused bits carry data": any(file in unlike for file in files),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
@@ -116,7 +119,8 @@ def _read(paths: list[Path]) -> sitk.Image:
         reader = sitk.ImageSeriesReader()
         reader.SetImageIO("GDCMImageIO")
         reader.SetFileNames([str(path) for path in paths])
-        return reader.Execute()
+        image: sitk.Image = reader.Execute()
+        return image
 
 
 def _planes(store: Store, number: int, t: int, slices: int) -> Iterator[Samples]:
