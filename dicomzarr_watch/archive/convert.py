@@ -148,7 +148,9 @@ class _Draft:
             *document.findings(plan, self.sources, instances, written),
         )
         with self.clock("metadata"):
-            series = document.series_json(plan, self.sources, instances, written, elements, found)
+            series = document.series_json(
+                plan, self.sources, instances, written, elements=elements, found=found
+            )
             (self.stage / "new" / layout.SERIES_JSON).write_bytes(layout.as_json(series))
         receipt = Receipt(
             series_instance_uid=instances[plan.files[0]].series.series_instance_uid,
