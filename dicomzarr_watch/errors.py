@@ -8,6 +8,7 @@ for plain identifiers may see.
 from __future__ import annotations
 
 import errno
+from typing import Final
 
 
 class DicomzarrError(Exception):
@@ -58,17 +59,37 @@ class StopError(DicomzarrError):
     """The program cannot go on: settings or state are wrong."""
 
 
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_SPACE: Final = "no-space"
+OUTPUT_ERROR: Final = "output-error"
+
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def from_os_error(error: OSError, *, doing: str) -> RetryError:
-    """Class an operating system error that came while `doing` something, as a retry."""
-    code = "no-space" if error.errno in _NO_SPACE else "io-error"
-    name = errno.errorcode.get(error.errno or 0, "unknown")
-    todo = "free space on the output" if code == "no-space" else "check the disk or the mount"
+def from_output_error(error: OSError) -> RetryError:
+    """Class what the system said of the output: the same for all work, until it is mended."""
+    is_full = error.errno in _NO_SPACE
     return RetryError(
-        code, expected=doing, found=name, todo=todo, private=str(error.filename or "")
+        NO_SPACE if is_full else OUTPUT_ERROR,
+        expected="an output that can be written",
+        found=_errno_name(error),
+        todo="free space on the output" if is_full else "check the output's disk or mount",
+        private=str(error.filename or ""),
     )
+
+
+def from_source_error(error: OSError) -> RetryError:
+    """Class what the system said of a source: of this work alone."""
+    return RetryError(
+        "source-unreadable",
+        expected="a source that can be read",
+        found=_errno_name(error),
+        todo="check permissions, disk or mount of the inbox",
+        private=str(error.filename or ""),
+    )
+
+
+def _errno_name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, "unknown")
 
 
 def _rebuilt(kind: type[DicomzarrError], code: str, *rest: str) -> DicomzarrError:

@@ -11,36 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from dicomzarr_watch.archive import document, layout, publish, verify, writer
-from dicomzarr_watch.archive.document import Finding, Receipt
+from dicomzarr_watch.archive.disk import staging
+from dicomzarr_watch.archive.document import Receipt
 from dicomzarr_watch.archive.layout import Plan
 from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.archive.restore import restore, safe_name
-from dicomzarr_watch.archive.source import Source, opened
-from dicomzarr_watch.archive.verify import Level
+from dicomzarr_watch.archive.work import Level, Source, Work, opened
 from dicomzarr_watch.archive.writer import Written
 from dicomzarr_watch.dicom.instance import Instance, read_header
 from dicomzarr_watch.dicom.model import Elements
-from dicomzarr_watch.errors import RejectError, from_os_error
+from dicomzarr_watch.errors import RejectError, from_output_error
 from dicomzarr_watch.identity import Identity
 
 Progress = Callable[[str, int], None]
 """Told the stage and how many more bytes it has worked off."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One series to convert.
-
-    findings: what was noticed before, such as a hold that ran out.
-    """
-
-    drop: str
-    sources: tuple[Source, ...]
-    output: Path
-    verify: Level = Level.EXACT
-    keep_reconstructed: Path | None = None
-    threads: int = 2
-    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(slots=True)
@@ -64,7 +48,7 @@ def convert(work: Work, progress: Progress = lambda _stage, _bytes: None) -> Rec
     try:
         return _convert(work, progress)
     except OSError as error:
-        raise from_os_error(error, doing="an output and sources that can be used") from error
+        raise from_output_error(error) from error
 
 
 def _convert(work: Work, progress: Progress) -> Receipt:
@@ -73,7 +57,7 @@ def _convert(work: Work, progress: Progress) -> Receipt:
         folder = layout.series_folder(read_header(stream).instance.series)
     final = work.output / work.drop / folder
     previous = publish.published(final)
-    with publish.staging(work.output, work.drop, folder) as stage:
+    with staging(work.output, work.drop, folder) as stage:
         sources = work.sources
         if previous:
             with clock("previous"):

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.layout import ImagePlan, Plan
-from dicomzarr_watch.archive.source import Source
+from dicomzarr_watch.archive.work import Finding, Source
 from dicomzarr_watch.archive.writer import Written
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance
@@ -21,16 +21,6 @@ from dicomzarr_watch.dicom.tags import keyword
 
 SCHEMA_VERSION: Final = 1
 _LIBRARIES: Final = ("dicomzarr-watch", "numcodecs", "numpy", "pydicom", "SimpleITK", "zarr")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something a person should know of a series that was archived all the same."""
-
-    code: str
-    files: tuple[str, ...] = ()
-    image: str = ""
-    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +147,23 @@ def series_json(
             _file(sources[n], instances[n], sha)
             for n, sha in zip(plan.files, written.sha256, strict=True)
         ],
-        "tags": elements.document(plan.files, _placed(plan, written)),
+        "tags": elements.document(plan.files, _placed(plan, instances, written)),
         "unreadable_tags": sorted(keyword(tag) for tag in elements.unreadable),
     }
 
 
-def _placed(plan: Plan, written: Written) -> Callable[[ByReference], str]:
-    offsets = dict(zip(plan.files, written.header_offsets, strict=True))
+def _placed(
+    plan: Plan, instances: Sequence[Instance], written: Written
+) -> Callable[[ByReference], str]:
+    """Name where a value stands: in the headers, or in the residue where the file is whole."""
+    headers = dict(zip(plan.files, written.header_offsets, strict=True))
+    residue = dict(zip(plan.files, written.residue_offsets, strict=True))
 
     def place(value: ByReference) -> str:
+        is_whole = instances[value.file].head_bytes == 0
+        name, offsets = ("residue", residue) if is_whole else ("headers", headers)
         start = offsets[value.file] + value.start
-        return f"{layout.STORE_NAME}/dicom/headers#{start},{value.end - value.start}"
+        return f"{layout.STORE_NAME}/dicom/{name}#{start},{value.end - value.start}"
 
     return place
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -235,8 +236,23 @@ def names_from(blob: bytes) -> list[str]:
 
 
 def as_json(document: dict[str, Any]) -> bytes:
-    """Return a document as it stands on disk."""
-    return json.dumps(document, indent=1, allow_nan=False).encode() + b"\n"
+    """Return a document as it stands on disk; JSON has no numbers that are not finite."""
+    try:
+        text = json.dumps(document, indent=1, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_spelled(document), indent=1, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def _spelled(value: Any) -> Any:
+    """Spell numbers that are not finite as other writers of DICOM JSON do: NaN, inf, -inf."""
+    if isinstance(value, dict):
+        return {k: _spelled(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelled(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else str(float(value))
+    return value
 
 
 def _axis(name: str) -> dict[str, str]:

@@ -12,38 +12,18 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from dicomzarr_watch.archive.disk import make_durable, sync
 from dicomzarr_watch.archive.document import Receipt
 from dicomzarr_watch.archive.layout import DONE_JSON
 
-STAGING: Final = ".staging"
 EVIDENCE: Final = ".evidence"
 
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 _CANNOT_EXCHANGE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
-
-
-@contextmanager
-def staging(output: Path, drop: str, folder: str) -> Iterator[Path]:
-    """Give a private, empty folder on the output's file system; whatever stays in it goes."""
-    place = output / STAGING / drop / folder
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        _remove_if_empty(place.parent)
-
-
-def clear_staging(output: Path) -> None:
-    """Remove what a killed conversion left; only while none is under way."""
-    shutil.rmtree(output / STAGING, ignore_errors=True)
 
 
 def published(final: Path) -> Receipt | None:
@@ -86,34 +66,6 @@ def keep_evidence(staged: Path, output: Path, drop: str, folder: str) -> None:
     staged.rename(place)
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Replace a small file as a whole."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-    sync(path.parent)
-
-
-def make_durable(folder: Path) -> None:
-    """Put a folder with all its files and folders on disk."""
-    for root, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            sync(Path(root, name))
-        sync(Path(root))
-
-
-def sync(path: Path) -> None:
-    """Put one file, or the names in one folder, on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _exchange(staged: Path, final: Path) -> None:
     try:
         _swap_names(staged, final)
@@ -138,12 +90,3 @@ def _swap_names(one: Path, other: Path) -> None:
 
 def _aside(final: Path) -> Path:
     return final.with_name(f".{final.name}.previous")
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-        folder.parent.rmdir()
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-            raise

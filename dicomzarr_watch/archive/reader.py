@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -17,7 +18,14 @@ import numpy.typing as npt
 import zarr
 
 from dicomzarr_watch.archive import layout
-from dicomzarr_watch.dicom.frames import ALIGNED_FRAMES, PixelFormat, Samples, verbatim
+from dicomzarr_watch.dicom.frames import (
+    ALIGNED_FRAMES,
+    PixelFormat,
+    Samples,
+    stored_bytes,
+    verbatim,
+    view,
+)
 from dicomzarr_watch.errors import RejectError
 
 RUN_BYTES: Final = 16 << 20
@@ -49,6 +57,11 @@ class StoredFile:
         """Whether the pixel bytes come back from the arrays alone."""
         return self.residue_offset < 0 and self.frame_count > 0
 
+    @property
+    def is_kept_twice(self) -> bool:
+        """Whether the pixel bytes stand beside frames that do not give them back."""
+        return self.residue_offset >= 0 and self.frame_count > 0
+
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
@@ -65,7 +78,8 @@ class StoredImage:
     def planes(self, run: PlaneRun) -> Samples:
         """Read whole frames; (frames, *format.shape), native byte order."""
         index = {"t": slice(run.t, run.t + run.moments), "z": slice(run.z, run.z + run.slices)}
-        found = np.asarray(self.array[tuple(index.get(a, slice(None)) for a in self.axes)])
+        with _damage_told():
+            found = np.asarray(self.array[tuple(index.get(a, slice(None)) for a in self.axes)])
         if "c" in self.axes and not self.format.is_planar:
             found = np.moveaxis(found, self.axes.index("c"), -1)
         elif "c" in self.axes:
@@ -148,6 +162,21 @@ class Store:
                 yield from (_Frame(pixel_format, plane) for plane in samples)
             current = run
 
+    def is_seen_as_kept(self, file: StoredFile) -> bool:
+        """Tell whether the frames of a file are the view of its pixels in the residue."""
+        places = self._frames[file.first_frame : file.first_frame + file.frame_count]
+        pixel_format = self.images[places[0][0]].format
+        with ThreadPoolExecutor(1, "read") as ahead:
+            frames = self._all_frames([file], ahead)
+            for first in range(0, file.frame_count, ALIGNED_FRAMES):
+                block = [frame.samples for frame in islice(frames, ALIGNED_FRAMES)]
+                start = file.residue_offset + stored_bytes(pixel_format, first)
+                end = start + stored_bytes(pixel_format, len(block))
+                kept = view(b"".join(self._residue.pieces(start, end)), pixel_format)
+                if not np.array_equal(np.stack(block), kept[: len(block)]):
+                    return False
+        return True
+
     def frames_of(self, file: StoredFile) -> list[tuple[int, int]]:
         """Return where the file's frames stand: (image, plane) of each."""
         rows = self._frames[file.first_frame : file.first_frame + file.frame_count]
@@ -194,6 +223,26 @@ def _grid_runs(number: int, image: StoredImage, plane: int, end: int) -> Iterato
             plane += count
 
 
+def described(store: Store) -> dict[str, Any]:
+    """Return what is in a store, in words and numbers."""
+    return {
+        "files": len(store.files),
+        "bytes": sum(file.size for file in store.files),
+        "files_in_residue": sum(not file.is_in_frames for file in store.files),
+        "images": [
+            {
+                "path": image.array.path,
+                "axes": list(image.axes),
+                "shape": list(image.array.shape),
+                "dtype": str(image.array.dtype),
+                **image.attributes["dicomzarr"]["geometry"],
+            }
+            for image in store.images
+        ],
+        "names": [file.name for file in store.files],
+    }
+
+
 class _Blob:
     """A uint8 array that is read front to back; the chunk read last is kept."""
 
@@ -209,7 +258,9 @@ class _Blob:
             number, at = divmod(start, self._chunk_bytes)
             if number != self._number:
                 first = number * self._chunk_bytes
-                self._chunk = np.asarray(self._array[first : first + self._chunk_bytes]).tobytes()
+                with _damage_told():
+                    chunk = np.asarray(self._array[first : first + self._chunk_bytes])
+                self._chunk = chunk.tobytes()
                 self._number = number
             piece = self._chunk[at : min(at + end - start, at + _PIECE_BYTES)]
             if not piece:
@@ -259,4 +310,22 @@ def _array(root: zarr.Group, path: str) -> zarr.Array[Any]:
 
 
 def _values(root: zarr.Group, name: str) -> npt.NDArray[Any]:
-    return np.asarray(_array(root, f"{layout.DICOM_GROUP}/{name}")[...])
+    array = _array(root, f"{layout.DICOM_GROUP}/{name}")
+    with _damage_told():
+        return np.asarray(array[...])
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    """Raise RejectError for what the codecs raise when bytes are not what they wrote."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's own, not zarrs' for data that it cannot decompress
+        raise RejectError(
+            "store-damaged",
+            expected="chunks that can be decoded",
+            found=type(error).__name__,
+            todo="bring the store back from a copy",
+        ) from error

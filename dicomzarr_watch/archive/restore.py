@@ -67,16 +67,19 @@ def _write(target: Path, file: StoredFile, pieces: Iterator[bytes]) -> None:
             todo="name an empty folder",
             private=str(target),
         ) from error
-    with stream:
-        for piece in pieces:
-            digest.update(piece)
-            stream.write(piece)
-    if digest.digest() != file.sha256:
+    try:
+        with stream:
+            for piece in pieces:
+                digest.update(piece)
+                stream.write(piece)
+        if digest.digest() != file.sha256:
+            raise RejectError(
+                "store-damaged",
+                expected="the SHA-256 that the store says",
+                found="another one",
+                todo="run verify on the store",
+                private=file.name,
+            )
+    except BaseException:
         target.unlink()
-        raise RejectError(
-            "store-damaged",
-            expected="the SHA-256 that the store says",
-            found="another one",
-            todo="run verify on the store",
-            private=file.name,
-        )
+        raise

@@ -1,7 +1,8 @@
 """Prove that a store gives its files back, from the store alone.
 
 `exact` rebuilds every file by the code that `restore` uses and compares SHA-256 with what was
-read from the source. Nothing here knows how a store is written.
+read from the source. Where the frames are not what the file comes back from, they are compared
+with the pixels that it does come back from. Nothing here knows how a store is written.
 """
 
 from __future__ import annotations
@@ -9,21 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from enum import StrEnum
 from pathlib import Path
 
 from dicomzarr_watch.archive.reader import Store, StoredFile
 from dicomzarr_watch.archive.restore import safe_name
-
-Keep = Callable[[StoredFile, Iterator[bytes]], Iterator[bytes]]
-
-
-class Level(StrEnum):
-    """How strictly a conversion is verified."""
-
-    EXACT = "exact"
-    INDEPENDENT = "independent"
-    OFF = "off"
 
 
 def differing(
@@ -33,7 +23,9 @@ def differing(
     keep_in: Path | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[str, ...]:
-    """Return the names of files that do not come back, in the order of the store.
+    """Return the names of files that do not come back, or whose frames are not their pixels.
+
+    Raises RejectError for a store that is too damaged to be read.
 
     expected: name to SHA-256 of the original; without it the store's own hashes are used, with
     it they must agree as well, and no file may be missing or too many.
@@ -50,6 +42,7 @@ def differing(
         if found != file.sha256 or found != wanted:
             odd.append(file.name)
         progress(file.size)
+    odd += [f.name for f in store.files if f.is_kept_twice and not store.is_seen_as_kept(f)]
     return tuple(dict.fromkeys(odd))
 
 

@@ -16,15 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+import google_crc32c
 import numpy as np
 import zarr
 from numcodecs import Blosc, Zstd
-from zarr.codecs import BloscCodec, BytesCodec, TransposeCodec, ZstdCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.layout import ImagePlan, Plan
 from dicomzarr_watch.archive.shard import ShardFile, write_all
-from dicomzarr_watch.archive.source import Source, opened
+from dicomzarr_watch.archive.work import Source, opened
 from dicomzarr_watch.dicom.frames import (
     ALIGNED_FRAMES,
     FrameRun,
@@ -40,6 +41,7 @@ Progress = Callable[[int], None]
 """Told how many more bytes have been worked off."""
 
 _READ_BYTES: Final = 8 << 20
+_ZSTD_LEVEL: Final = 1
 _CHUNK_KEYS: Final[Any] = {"name": "default", "separator": "."}
 
 
@@ -48,11 +50,13 @@ class Written:
     """What was read and where it went; both in the order of the rows.
 
     header_offsets: where each file's header starts in the headers.
+    residue_offsets: where its pixels, or all of it, start in the residue; -1 if they do not.
     unlike: names of the files whose frames could not be seen without loss, kept in residue too.
     """
 
     sha256: tuple[bytes, ...]
     header_offsets: tuple[int, ...]
+    residue_offsets: tuple[int, ...]
     unlike: tuple[str, ...]
 
 
@@ -89,6 +93,7 @@ def write(
     return Written(
         tuple(writing.rows[n].sha256 for n in plan.files),
         tuple(writing.rows[n].header_offset for n in plan.files),
+        tuple(writing.kept_at.get(n, -1) for n in plan.files),
         tuple(sources[n].name for n in sorted(writing.unlike)),
     )
 
@@ -183,7 +188,8 @@ class _Writing:
         for start in range(0, run.count, step):
             places = list(planes[start : start + step])
             data = _read(stream, stored_bytes(run.format, len(places)), digest)
-            self._pending.append((number, self._pool.submit(_encode, data, run.format), places))
+            coming = self._pool.submit(_encode, data, run.format, len(places))
+            self._pending.append((number, coming, places))
             self.settle(self._limit)
 
     def _put(self, number: int, plane: int, chunk: bytes) -> None:
@@ -209,7 +215,7 @@ class BlobWriter:
         self.size = 0
         self._folder = folder
         self._folder.mkdir()
-        self._codec = Zstd(level=1)
+        self._codec = Zstd(level=_ZSTD_LEVEL)
         self._rest = bytearray()
         self._chunks = 0
 
@@ -237,7 +243,7 @@ class BlobWriter:
 
     def _flush(self, data: bytes) -> None:
         with (self._folder / f"c.{self._chunks}").open("xb", buffering=0) as stream:
-            write_all(stream.fileno(), self._codec.encode(data))
+            write_all(stream.fileno(), _with_checksum(self._codec.encode(data)))
             os.fsync(stream.fileno())
         self._chunks += 1
 
@@ -248,10 +254,13 @@ class _Encoded:
     is_like: bool
 
 
-def _encode(data: bytes, pixel_format: PixelFormat) -> _Encoded:
-    """See the bytes as frames and compress each."""
+def _encode(data: bytes, pixel_format: PixelFormat, count: int) -> _Encoded:
+    """See the bytes as so many frames and compress each.
+
+    The bits that fill the last byte may be enough for another frame; they are none.
+    """
     codec = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE)
-    frames = view(data, pixel_format)
+    frames = view(data, pixel_format)[:count]
     stored = np.ascontiguousarray(frames, pixel_format.stored_dtype)
     chunks = tuple(bytes(codec.encode(frame)) for frame in stored)
     return _Encoded(chunks, is_verbatim(frames, data, pixel_format))
@@ -327,13 +336,24 @@ def _create_tables(
     _create(dicom, "names", np.frombuffer(names, "uint8"))
 
 
+def _byte_codecs() -> list[ZstdCodec | Crc32cCodec]:
+    """Return the codecs of all but the images: what names, times and offsets say is not hashed."""
+    return [ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec()]
+
+
+def _with_checksum(data: bytes) -> bytes:
+    """Do as the crc32c codec does: end with the checksum, little endian."""
+    checksum: int = google_crc32c.value(data)
+    return data + checksum.to_bytes(4, "little")
+
+
 def _create_blob(group: zarr.Group, blob: BlobWriter) -> None:
     group.create_array(
         blob.name,
         shape=(blob.size,),
         chunks=(blob.chunk_bytes,),
         dtype="uint8",
-        compressors=[ZstdCodec(level=1)],
+        compressors=_byte_codecs(),
         chunk_key_encoding=_CHUNK_KEYS,
     )
 
@@ -347,7 +367,7 @@ def _create(
         shape=values.shape,
         chunks=tuple(max(n, 1) for n in values.shape),
         dtype=values.dtype,
-        compressors=[ZstdCodec(level=1)],
+        compressors=_byte_codecs(),
         chunk_key_encoding=_CHUNK_KEYS,
         attributes={"columns": list(columns)} if columns else {},
         config={"write_empty_chunks": True},

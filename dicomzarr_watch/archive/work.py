@@ -1,0 +1,91 @@
+"""What a conversion is asked to do: the files of one series, and how. Cheap to import."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from io import FileIO
+from pathlib import Path
+
+from dicomzarr_watch.errors import SourceChangedError, from_source_error
+from dicomzarr_watch.identity import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file: its name in the drop (parts joined by `/`), where it is, and its state."""
+
+    name: str
+    path: Path
+    identity: Identity
+
+
+class Level(StrEnum):
+    """How strictly a conversion is verified."""
+
+    EXACT = "exact"
+    INDEPENDENT = "independent"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a person should know of a series that was archived all the same."""
+
+    code: str
+    files: tuple[str, ...] = ()
+    image: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One series to convert.
+
+    threads: how many compress at a time. findings: what was noticed before, such as a hold that
+    ran out.
+    """
+
+    drop: str
+    sources: tuple[Source, ...]
+    output: Path
+    verify: Level = Level.EXACT
+    keep_reconstructed: Path | None = None
+    threads: int = 2
+    findings: tuple[Finding, ...] = ()
+
+
+class _SourceFile(FileIO):
+    """A file whose read errors are told apart from those of the output."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        try:
+            return super().read(-1 if size is None else size) or b""
+        except OSError as error:
+            raise from_source_error(error) from error
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[FileIO]:
+    """Open a source for reading; raises if it is not in the state it was found in.
+
+    Raises SourceChangedError before or after the reading, RetryError for what the system refuses.
+    """
+    try:
+        stream = _SourceFile(source.path)
+    except FileNotFoundError as error:
+        raise SourceChangedError("source-changed", found="no file") from error
+    except OSError as error:
+        raise from_source_error(error) from error
+    with stream:
+        _check(source, stream)
+        yield stream
+        _check(source, stream)
+
+
+def _check(source: Source, stream: FileIO) -> None:
+    if Identity.of(os.fstat(stream.fileno())) != source.identity:
+        raise SourceChangedError("source-changed", found="another state of a file")

@@ -1,0 +1,67 @@
+"""Conversion without inbox and ledger: what stands in some folders now, series by series."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicomzarr_watch.archive.work import Level, Source, Work
+from dicomzarr_watch.errors import RejectError
+from dicomzarr_watch.identity import Identity
+from dicomzarr_watch.intake.listing import listing
+from dicomzarr_watch.intake.peek import Kind, peek
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was found: one work per series, and the files that are in none, with their kind."""
+
+    works: tuple[Work, ...]
+    others: tuple[tuple[str, str], ...]
+
+
+def batch(
+    places: Iterable[Path], output: Path, *, level: Level, keep_reconstructed: Path | None = None
+) -> Batch:
+    """Find the series in folders and files; a folder's name is its drop.
+
+    Raises RejectError if a place is not there.
+    """
+    series: dict[tuple[str, str], list[Source]] = defaultdict(list)
+    others: list[tuple[str, str]] = []
+    for place in places:
+        drop, sources = _sources(place)
+        for source in sources:
+            found = peek(source.path)
+            if found.kind is Kind.DICOM:
+                series[drop, found.series_uid].append(source)
+            else:
+                others.append((source.name, found.kind.value))
+    works = tuple(
+        Work(
+            drop=drop,
+            sources=tuple(sorted(sources, key=lambda s: s.name)),
+            output=output,
+            verify=level,
+            keep_reconstructed=keep_reconstructed,
+            threads=os.cpu_count() or 1,
+        )
+        for (drop, _), sources in sorted(series.items())
+    )
+    return Batch(works, tuple(others))
+
+
+def _sources(place: Path) -> tuple[str, list[Source]]:
+    place = place.absolute()
+    if place.is_file():
+        return place.parent.name, [Source(place.name, place, Identity.of(place.stat()))]
+    found = listing(place)
+    if found is None:
+        raise RejectError(
+            "no-source", expected="a folder or file", found="none", private=str(place)
+        )
+    entries = [entry for entry in found.entries if not entry.is_temporary]
+    return place.name, [Source(e.path, place / e.path, e.identity) for e in entries]

@@ -1,0 +1,134 @@
+"""The settings: one TOML file, environment variables over it, flags over those; frozen.
+
+`config/dicomzarr-watch.toml` explains every key. All problems are collected and told at once, each
+with the key, what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dicomzarr_watch.archive.work import Level
+from dicomzarr_watch.errors import StopError
+
+ENVIRONMENT_PREFIX: Final = "DICOMZARR_"
+
+
+class Identifiers(StrEnum):
+    """How names from the data stand in logs."""
+
+    HASHED = "hashed"
+    PLAIN = "plain"
+
+
+class LogFormat(StrEnum):
+    """How log lines look; auto is text on a terminal and JSON elsewhere."""
+
+    AUTO = "auto"
+    JSON = "json"
+    TEXT = "text"
+
+
+class Settings(BaseModel):
+    """Everything that can be set; seconds end in _s."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    inbox: Path
+    output: Path
+    state: Path = Path("/var/lib/dicomzarr-watch")
+
+    settle_s: float = Field(10.0, ge=0)
+    poll_s: float = Field(60.0, gt=0)
+    truncated_hold_s: float = Field(3600.0, ge=0)
+
+    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
+    job_timeout_s: float = Field(3600.0, gt=0)
+    max_attempts: int = Field(3, ge=1)
+    retry_max_s: float = Field(300.0, gt=0)
+    drain_s: float = Field(60.0, ge=0)
+
+    verify: Level = Level.EXACT
+    keep_reconstructed: Path | None = None
+
+    identifiers: Identifiers = Identifiers.HASHED
+    log_format: LogFormat = LogFormat.AUTO
+    log_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _apart(self) -> Settings:
+        """Keep the folders apart: results must not be taken for input."""
+        inbox = self.inbox.absolute()
+        others = {"output": self.output, "state": self.state}
+        if self.keep_reconstructed is not None:
+            others["keep_reconstructed"] = self.keep_reconstructed
+        for name, folder in others.items():
+            if folder.absolute().is_relative_to(inbox):
+                raise ValueError(f"{name} must not be inside the inbox")
+            if inbox.is_relative_to(folder.absolute()):
+                raise ValueError(f"the inbox must not be inside {name}")
+        return self
+
+
+def load(
+    file: Path | None = None,
+    *,
+    environment: Mapping[str, str],
+    flags: Mapping[str, object],
+) -> Settings:
+    """Read the settings; raises StopError `settings-wrong` that lists every problem."""
+    given = _from_file(file) if file else {}
+    given |= _from_environment(environment)
+    given |= {key: value for key, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise _stop([_problem(e) for e in error.errors()]) from None
+
+
+def state_folder(file: Path | None, environment: Mapping[str, str]) -> Path:
+    """Return the state folder alone, for commands that only look at it."""
+    given = (_from_file(file) if file else {}) | _from_environment(environment)
+    return Path(given.get("state", Settings.model_fields["state"].default))
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise _stop([f"{file}: expected a readable file, found {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _stop([f"{file}: expected TOML, found: {error}"]) from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Take DICOMZARR_SETTLE_S=2 as settle_s; an unknown name is told like an unknown key."""
+    return {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX)
+    }
+
+
+def _problem(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, Settings.model_fields, n=1)
+        return f"{key}: expected a known key{f', such as {near[0]}' if near else ''}"
+    if error["type"] == "missing":
+        return f"{key}: expected a value, found none; set it in the file or with --{key}"
+    said = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {said}, found {error['input']!r}" if key else said
+
+
+def _stop(problems: list[str]) -> StopError:
+    lines = "\n".join(f"  {problem}" for problem in problems)
+    return StopError("settings-wrong", found=f"{len(problems)} problem(s):\n{lines}")

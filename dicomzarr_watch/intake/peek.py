@@ -1,0 +1,64 @@
+"""What one file of the inbox is, from its header alone: DICOM or not, which series, how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from io import FileIO
+from pathlib import Path
+
+from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom.part10 import PREAMBLE_BYTES, is_part10, split
+from dicomzarr_watch.dicom.values import Values
+
+
+class Kind(StrEnum):
+    """What becomes of a file by its kind."""
+
+    DICOM = "dicom"
+    NOT_DICOM = "not-dicom"
+    TEMPORARY = "temporary-name"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """What a look at a file's header found; UIDs are empty where there are none."""
+
+    kind: Kind
+    series_uid: str = ""
+    sop_uid: str = ""
+    transfer_syntax: str = ""
+    is_truncated: bool = False
+
+
+def peek(path: Path) -> Peek:
+    """Look at a file; never raises, a file that cannot be read is UNREADABLE."""
+    try:
+        with path.open("rb", buffering=0) as stream:
+            return _peek(stream)
+    except OSError:
+        return Peek(Kind.UNREADABLE)
+
+
+def _peek(stream: FileIO) -> Peek:
+    if not is_part10(stream.read(PREAMBLE_BYTES + 4)):
+        return Peek(Kind.NOT_DICOM)
+    size = stream.seek(0, 2)
+
+    def read(offset: int, count: int) -> bytes:
+        stream.seek(offset)
+        return stream.read(count)
+
+    part10 = split(read, size)
+    wanted = (part10.find(tags.SERIES_INSTANCE_UID), part10.find(tags.SOP_INSTANCE_UID))
+    end = max((element.end for element in wanted if element), default=0)
+    data = part10.inflated if part10.inflated is not None else read(0, end)
+    values = Values(part10, data)
+    return Peek(
+        Kind.DICOM,
+        series_uid=values.text(tags.SERIES_INSTANCE_UID),
+        sop_uid=values.text(tags.SOP_INSTANCE_UID),
+        transfer_syntax=part10.transfer_syntax,
+        is_truncated=part10.problem == "truncated",
+    )

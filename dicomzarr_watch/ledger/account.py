@@ -1,0 +1,66 @@
+"""What became of every file of a drop: drop.json, from the ledger alone.
+
+The rule: every file that entered the inbox has exactly one outcome.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+from dicomzarr_watch.ledger.jobs import Job, State
+from dicomzarr_watch.ledger.store import FileRow
+
+SCHEMA_VERSION: Final = 1
+
+
+class Fate(StrEnum):
+    """The outcomes. REJECTED files are left where they are; so are IGNORED ones, no DICOM."""
+
+    ARCHIVED = "archived"
+    REJECTED = "rejected"
+    IGNORED = "ignored"
+    WAITING = "waiting"
+
+
+_FATE_OF_KIND: Final = {
+    "not-dicom": Fate.IGNORED,
+    "temporary-name": Fate.IGNORED,
+    "unreadable": Fate.REJECTED,
+}
+
+
+def fate(file: FileRow, job: Job | None) -> tuple[Fate, str]:
+    """Return a file's outcome and its code. job: the one it went through last."""
+    of_kind = _FATE_OF_KIND.get(file.kind)
+    if of_kind is not None:
+        return of_kind, file.kind
+    if job is None or job.state not in (State.DONE, State.REJECTED):
+        return Fate.WAITING, job.code if job else ""
+    return (Fate.ARCHIVED if job.state is State.DONE else Fate.REJECTED), job.code
+
+
+def account(drop: str, files: Iterable[FileRow], jobs: Mapping[int, Job]) -> dict[str, Any]:
+    """Return drop.json. jobs: by number."""
+    rows = [_row(file, jobs.get(file.job or 0)) for file in files]
+    return {
+        "schema": SCHEMA_VERSION,
+        "drop": drop,
+        "counts": dict(sorted(Counter(row["outcome"] for row in rows).items())),
+        "files": rows,
+    }
+
+
+def _row(file: FileRow, job: Job | None) -> dict[str, Any]:
+    outcome, code = fate(file, job)
+    row: dict[str, Any] = {
+        "path": file.path,
+        "size": file.identity.size,
+        "outcome": outcome.value,
+        "code": code,
+    }
+    if job is not None and outcome is Fate.ARCHIVED:
+        row |= {"series": job.folder, "revision": job.revision}
+    return row if file.is_present else row | {"present": False}

@@ -1,0 +1,135 @@
+"""The states of a job, and which comes next. The table is the whole truth; nothing here acts.
+
+A job is one set of files of one series, named by its fingerprint. An attempt is counted before it
+starts; the surroundings' failures and the daemon's own end give it back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from dicomzarr_watch.outcome import Ended, Outcome
+
+ATTEMPTS_USED_UP: Final = "attempts-used-up"
+
+
+class State(StrEnum):
+    """Where a job stands. WITHDRAWN: its files changed, another job has them."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    REJECTED = "rejected"
+    WITHDRAWN = "withdrawn"
+
+
+class Step(StrEnum):
+    """What can happen to a job."""
+
+    CLAIM = "claim"
+    FINISH = "finish"
+    REJECT = "reject"
+    RETRY = "retry"
+    WITHDRAW = "withdraw"
+    RECOVER = "recover"
+
+
+TRANSITIONS: Final[dict[tuple[State, Step], State]] = {
+    (State.QUEUED, Step.CLAIM): State.RUNNING,
+    (State.QUEUED, Step.WITHDRAW): State.WITHDRAWN,
+    (State.RUNNING, Step.FINISH): State.DONE,
+    (State.RUNNING, Step.REJECT): State.REJECTED,
+    (State.RUNNING, Step.RETRY): State.QUEUED,
+    (State.RUNNING, Step.WITHDRAW): State.WITHDRAWN,
+    (State.RUNNING, Step.RECOVER): State.QUEUED,
+    (State.REJECTED, Step.RETRY): State.QUEUED,
+    (State.WITHDRAWN, Step.RETRY): State.QUEUED,
+}
+
+ACTIVE: Final = frozenset({State.QUEUED, State.RUNNING})
+
+
+class IllegalStepError(Exception):
+    """A step that the table does not have; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row; times in seconds since the epoch.
+
+    tries: attempts that the surroundings failed, for the back-off alone.
+    """
+
+    id: int
+    drop: str
+    series_uid: str
+    fingerprint: str
+    files: int
+    bytes: int
+    state: State = State.QUEUED
+    attempts: int = 0
+    tries: int = 0
+    due_at: float = 0.0
+    code: str = ""
+    folder: str = ""
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often and how long to try again. jitter: 0 to 1, drawn by the caller."""
+
+    max_attempts: int
+    retry_max_s: float
+    jitter: float
+
+
+def step(job: Job, happened: Step) -> Job:
+    """Move a job by the table; raises IllegalStepError and changes nothing otherwise."""
+    try:
+        return replace(job, state=TRANSITIONS[job.state, happened])
+    except KeyError:
+        raise IllegalStepError(f"{happened} on a job that is {job.state}") from None
+
+
+def claimed(job: Job) -> Job:
+    """Count the attempt, then start it."""
+    return replace(step(job, Step.CLAIM), attempts=job.attempts + 1, code="")
+
+
+def recovered(job: Job) -> Job:
+    """Give back what the daemon's end interrupted; that was not the job's fault."""
+    return replace(step(job, Step.RECOVER), attempts=job.attempts - 1, due_at=0.0)
+
+
+def ended(job: Job, outcome: Outcome, now: float, patience: Patience) -> Job:
+    """Decide what becomes of a running job."""
+    match outcome.ended:
+        case Ended.DONE:
+            return replace(
+                step(job, Step.FINISH),
+                code=outcome.code,
+                folder=str(outcome.summary["folder"]),
+                revision=int(outcome.summary["revision"]),
+            )
+        case Ended.REJECTED:
+            return replace(step(job, Step.REJECT), code=outcome.code)
+        case Ended.CHANGED:
+            return replace(step(job, Step.WITHDRAW), code=outcome.code)
+        case Ended.RETRY:
+            pause_s = backoff_s(job.tries, patience)
+            back = replace(step(job, Step.RETRY), attempts=job.attempts - 1, tries=job.tries + 1)
+            return replace(back, code=outcome.code, due_at=now + pause_s)
+        case Ended.CRASHED:
+            if job.attempts >= patience.max_attempts:
+                return replace(step(job, Step.REJECT), code=ATTEMPTS_USED_UP)
+            pause_s = backoff_s(job.attempts - 1, patience)
+            return replace(step(job, Step.RETRY), code=outcome.code, due_at=now + pause_s)
+
+
+def backoff_s(tries: int, patience: Patience) -> float:
+    """Return a pause that doubles from one second up to the longest, less some jitter."""
+    longest: float = min(patience.retry_max_s, 2.0 ** min(tries, 30))
+    return longest * (1 - patience.jitter / 2)

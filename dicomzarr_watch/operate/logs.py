@@ -1,0 +1,176 @@
+"""The log: a fixed vocabulary of events, one canonical line per job, no names from the data.
+
+Only this module imports structlog. What could name a patient is passed as `Name` and comes out as
+a short keyed hash, unless the settings ask for plain identifiers; the key stays in the state
+folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+import sys
+import warnings
+from collections.abc import Callable, MutableMapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Self, TextIO
+
+import structlog
+
+from dicomzarr_watch.config import Identifiers, LogFormat, Settings
+
+KEY_BYTES: Final = 32
+HASH_BYTES: Final = 6
+
+
+class Event(StrEnum):
+    """Every event that is ever logged, with its meaning."""
+
+    meaning: str
+
+    def __new__(cls, name: str, meaning: str) -> Self:
+        event = str.__new__(cls, name)
+        event._value_ = name
+        event.meaning = meaning
+        return event
+
+    DAEMON_STARTED = "daemon.started", "the daemon runs with these settings"
+    DAEMON_STOPPING = "daemon.stopping", "no new job starts; those under way may end"
+    DAEMON_STOPPED = "daemon.stopped", "the daemon has ended; jobs given back are counted"
+    DAEMON_FAILED = "daemon.failed", "the daemon cannot go on; `code` says why"
+    INBOX_MISSING = "inbox.missing", "the inbox is not there; nothing is concluded from that"
+    INBOX_BACK = "inbox.back", "the inbox is there again"
+    INBOX_REPLACED = "inbox.replaced", "the inbox is another folder than before"
+    INBOX_UNREADABLE = "inbox.unreadable", "folders in the inbox cannot be listed"
+    WATCH_LOST = "watch.lost", "no events from the inbox; the listing goes on every poll_s"
+    WATCH_STARTED = "watch.started", "events from the inbox shorten the wait"
+    FILE_UNREADABLE = "file.unreadable", "a file cannot be read; tried again with back-off"
+    SERIES_ARRIVING = "series.arriving", "a series has new or changed files"
+    SERIES_HELD = "series.held", "a truncated file holds its series for truncated_hold_s"
+    JOB_QUEUED = "job.queued", "a series is complete and waits for a worker"
+    JOB_STARTED = "job.started", "an attempt begins"
+    JOB_DONE = "job.done", "the canonical line: archived and verified, or unchanged"
+    JOB_RETRY = "job.retry", "an attempt failed; it is tried again after `pause_s`"
+    JOB_REJECTED = "job.rejected", "a series is given up; `code` says why"
+    JOB_WITHDRAWN = "job.withdrawn", "the files of a job changed; the series settles again"
+    OUTPUT_PAUSED = "output.paused", "the output cannot take results; jobs wait"
+    OUTPUT_RESUMED = "output.resumed", "the output takes results again"
+    DROP_FINISHED = "drop.finished", "drop.json says what became of every file"
+    LIBRARY_WARNING = "library.warning", "a library warned; its words only with plain identifiers"
+
+
+class Name(str):
+    """A name, path or UID from the data; shown as the settings say."""
+
+    __slots__ = ()
+
+
+class Log:
+    """Writes events; there is one, made at start and passed on."""
+
+    def __init__(self, logger: Any, key: bytes, identifiers: Identifiers) -> None:
+        self._logger = logger
+        self._key = key
+        self._is_plain = identifiers is Identifiers.PLAIN
+
+    def info(self, event: Event, **fields: object) -> None:
+        self._logger.info(event.value, **self._shown(fields))
+
+    def warning(self, event: Event, **fields: object) -> None:
+        self._logger.warning(event.value, **self._shown(fields))
+
+    def error(self, event: Event, **fields: object) -> None:
+        self._logger.error(event.value, **self._shown(fields))
+
+    def shown(self, name: str) -> str:
+        """Return a name as it stands in the log."""
+        return name if self._is_plain else hashed(name, self._key)
+
+    def private(self, text: str) -> dict[str, str]:
+        """Return words that may name the data as a field, if the settings let them be seen."""
+        return {"private": text} if self._is_plain and text else {}
+
+    def _shown(self, fields: dict[str, object]) -> dict[str, object]:
+        return {k: self.shown(v) if isinstance(v, Name) else v for k, v in fields.items()}
+
+
+def hashed(name: str, key: bytes) -> str:
+    """Return the short keyed hash that stands for a name."""
+    raw = name.encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(raw, digest_size=HASH_BYTES, key=key).hexdigest()
+
+
+def identifier_key(state: Path) -> bytes:
+    """Return the state folder's key for hashes, made at the first call."""
+    path = state / "identifiers.key"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes()
+    with os.fdopen(descriptor, "wb") as stream:
+        key = secrets.token_bytes(KEY_BYTES)
+        stream.write(key)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return key
+
+
+def open_log(settings: Settings, key: bytes) -> Log:
+    """Start logging as the settings say; libraries' warnings are counted in, not quoted."""
+    stream: TextIO = sys.stderr
+    if settings.log_file is not None:
+        settings.log_file.parent.mkdir(parents=True, exist_ok=True)
+        stream = settings.log_file.open("a", encoding="utf-8", buffering=1)
+    is_text = settings.log_format is LogFormat.TEXT or (
+        settings.log_format is LogFormat.AUTO and stream.isatty()
+    )
+    logger = structlog.wrap_logger(
+        structlog.WriteLogger(stream),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _readable(stream) if is_text else _json_line,
+        ],
+    )
+    log = Log(logger, key, settings.identifiers)
+    _take_over_warnings(log)
+    return log
+
+
+def _readable(stream: TextIO) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
+    return structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=18)
+
+
+def _json_line(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> str:
+    """Return one line, what a person looks for first at its start."""
+    first = {name: fields.pop(name) for name in ("timestamp", "level", "event")}
+    return json.dumps(first | dict(fields), default=str)
+
+
+def _take_over_warnings(log: Log) -> None:
+    """Turn what libraries say into our one event; their words may hold names."""
+
+    def shown(
+        message: Warning | str, category: type[Warning], *_args: object, **_kwargs: object
+    ) -> None:
+        log.warning(Event.LIBRARY_WARNING, kind=category.__name__, **log.private(str(message)))
+
+    warnings.showwarning = shown
+    logging.basicConfig(handlers=[_Forward(log)], level=logging.WARNING, force=True)
+
+
+class _Forward(logging.Handler):
+    """The standard library's logging, handed on."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.warning(
+            Event.LIBRARY_WARNING, kind=record.name, **self._log.private(record.getMessage())
+        )

@@ -1,0 +1,37 @@
+"""What systemd is told, by its notification protocol (sd_notify): a datagram a message."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+
+
+class Notifier:
+    """Talks to the service manager if there is one."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._address = environment.get("NOTIFY_SOCKET", "")
+
+    def ready(self) -> None:
+        """Say that start-up is over."""
+        self._send("READY=1")
+
+    def alive(self, status: str) -> None:
+        """Say that every part makes progress, and what is going on."""
+        self._send(f"WATCHDOG=1\nSTATUS={status}")
+
+    def stopping(self) -> None:
+        """Say that the end has begun."""
+        self._send("STOPPING=1")
+
+    def _send(self, message: str) -> None:
+        if not self._address:
+            return
+        # a name in the abstract namespace is written with an @
+        address = self._address.replace("@", "\0", 1) if self._address[0] == "@" else self._address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            try:
+                sender.connect(address)
+                sender.send(message.encode())
+            except OSError:
+                return  # a service manager that does not listen is no reason to stop

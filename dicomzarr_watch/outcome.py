@@ -1,0 +1,53 @@
+"""How a job ended, as one value that passes from the engine to the ledger and the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from dicomzarr_watch.errors import DicomzarrError, RejectError, RetryError, SourceChangedError
+
+
+class Ended(StrEnum):
+    """What happens next.
+
+    DONE: nothing. RETRY: again later, the surroundings failed. CRASHED: again, an attempt is used
+    up. CHANGED: look at the inbox again. REJECTED: a person decides.
+    """
+
+    DONE = "done"
+    RETRY = "retry"
+    CRASHED = "crashed"
+    CHANGED = "changed"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one job ended.
+
+    code: a stable word. told: more, without anything of the data. private: more, with it.
+    summary: what the receipt says, for a job that is done.
+    """
+
+    ended: Ended
+    code: str
+    told: str = ""
+    private: str = ""
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+def of_error(error: DicomzarrError) -> Outcome:
+    """Class an error of ours by what happens next."""
+    match error:
+        case RetryError():
+            ended = Ended.RETRY
+        case SourceChangedError():
+            ended = Ended.CHANGED
+        case RejectError():
+            ended = Ended.REJECTED
+        case _:
+            ended = Ended.CRASHED
+    return Outcome(ended, error.code, str(error), error.private)
