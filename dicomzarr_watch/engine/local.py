@@ -31,7 +31,7 @@ ORPHANS_WAIT_S: Final = 30.0
 EXIT_S: Final = 5.0
 """How long a child that has sent its outcome may tidy up."""
 
-_PRELOAD: Final = ("__main__", "dicomzarr_watch.engine.child")
+_PRELOAD: Final = ("__main__", "dicomzarr_watch.engine.child", "zarrs")
 _WITNESS: Final = "dicomzarr_watch.archive.witness"
 _PR_SET_PDEATHSIG: Final = 1
 
