@@ -113,7 +113,7 @@ class _Daemon:
         self._sight = Sight(None)
         self._arrivals: dict[SeriesKey, Arrival] = {}
         self._offered = {SeriesKey(j.drop, j.series_uid): j.fingerprint for j in ledger.jobs()}
-        self._arriving: frozenset[SeriesKey] = frozenset()
+        self._arriving: dict[SeriesKey, str] = {}
         self._running: dict[int, tuple[Job, Arrival]] = {}
         self._unreported = {file.drop for file in ledger.files()}
         self._paused_until: float | None = None
@@ -279,15 +279,18 @@ class _Daemon:
 
     def _note_arriving(self) -> None:
         incomplete = [a for a in self._sight.arrivals if not a.is_complete and self._is_news(a)]
-        now = frozenset(a.key for a in incomplete)
         for arrival in incomplete:
-            if arrival.key not in self._arriving:
-                files = len(arrival.files)
-                self._log.info(Event.SERIES_ARRIVING, **_names(arrival.key), files=files)
+            told = {**_names(arrival.key), "files": len(arrival.files)}
+            before = self._arriving.get(arrival.key)
+            if before is None:
+                self._log.info(Event.SERIES_ARRIVING, **told)
+            if arrival.waits_for != before and arrival.waits_for == "truncated":
+                told["truncated"] = len(arrival.truncated)
+                self._log.warning(Event.SERIES_HELD, **told)
         self._ledger.note_arriving(
             ArrivingRow(a.key.drop, a.key.uid, a.waits_for, len(a.files)) for a in incomplete
         )
-        self._arriving = now
+        self._arriving = {a.key: a.waits_for for a in incomplete}
 
     # --- the jobs ---
 

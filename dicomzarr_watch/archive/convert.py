@@ -15,7 +15,7 @@ from dicomzarr_watch.archive.disk import staging
 from dicomzarr_watch.archive.document import Receipt
 from dicomzarr_watch.archive.layout import Plan
 from dicomzarr_watch.archive.reader import Store
-from dicomzarr_watch.archive.restore import restore, safe_name
+from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.archive.work import Level, Source, Work, opened
 from dicomzarr_watch.archive.writer import Written
 from dicomzarr_watch.dicom.instance import Instance, read_header
@@ -86,12 +86,15 @@ def _carried(
     hashes = set(new.values())
     lone = [file for file in old.files if file.sha256 not in hashes]
     folder = stage / "carried"
-    restore(old, folder, lone)
-    found = []
-    for file in lone:
-        path = folder / safe_name(file.name)
-        taken = file.name in new
-        name = f"{file.name}~{previous.revision}" if taken else file.name
+    # under numbers: one revision's file may have the name of another's folder
+    restore(old, folder, [replace(file, name=str(n)) for n, file in enumerate(lone)])
+    taken, found = set(new), []
+    for n, file in enumerate(lone):
+        name = file.name
+        while name in taken:
+            name += f"~{previous.revision}"
+        taken.add(name)
+        path = folder / str(n)
         found.append(Source(name, path, Identity.of(path.stat())))
     return found
 

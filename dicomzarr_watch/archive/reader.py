@@ -320,7 +320,7 @@ def _damage_told() -> Iterator[None]:
     """Raise RejectError for what the codecs raise when bytes are not what they wrote."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:
+    except (IndexError, OSError, RuntimeError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the system's own, not zarrs' for data that it cannot decompress
         raise RejectError(

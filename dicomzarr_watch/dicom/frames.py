@@ -23,6 +23,12 @@ FRAME_LIMIT_BYTES: Final = (1 << 31) - (1 << 16)
 ALIGNED_FRAMES: Final = 16
 """So many frames start at a whole 16-bit word, however few bits a frame has."""
 
+_BITS_ALLOCATED: Final = {
+    tags.PIXEL_DATA: (1, 8, 16, 32, 64),
+    tags.FLOAT_PIXEL_DATA: (32,),
+    tags.DOUBLE_FLOAT_PIXEL_DATA: (64,),
+}
+
 Samples = npt.NDArray[np.generic]
 
 
@@ -178,7 +184,7 @@ def _pixel_format(pixel: Element, values: Values) -> PixelFormat | NoFrames:
     is_float = pixel.tag != tags.PIXEL_DATA
     if min(rows, columns, samples) < 1:
         return NoFrames("no-matrix-size", is_odd=True)
-    if bits not in (1, 8, 16, 32, 64) or (is_float and bits < 32):
+    if bits not in _BITS_ALLOCATED[pixel.tag]:
         return NoFrames("bits-allocated", is_odd=True)
     if photometric.startswith(("YBR_FULL_4", "YBR_PARTIAL_4")):
         return NoFrames("chroma-subsampled")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
@@ -93,10 +94,11 @@ def _with_groups(pose: Pose, groups: Dataset) -> Pose:
     for item in _items(groups, "PixelMeasuresSequence"):
         spacing = _floats(item.get("PixelSpacing"))
         found["spacing"] = spacing if len(spacing) == 2 and min(spacing) > 0 else pose.spacing
-        found["thickness"] = item.get("SliceThickness") or pose.thickness
-        found["spacing_between"] = item.get("SpacingBetweenSlices") or pose.spacing_between
+        found["thickness"] = _first(item.get("SliceThickness")) or pose.thickness
+        between = _first(item.get("SpacingBetweenSlices"))
+        found["spacing_between"] = between or pose.spacing_between
     for item in _items(groups, "FrameContentSequence"):
-        temporal = item.get("TemporalPositionIndex")
+        temporal = _first(item.get("TemporalPositionIndex"))
         acquired = item.get("FrameAcquisitionDateTime") or item.get("FrameReferenceDateTime")
         moment = float(str(acquired).split("+")[0].split("-")[0]) if acquired else None
         found["times"] = (temporal, moment, *pose.times[2:])
@@ -109,7 +111,15 @@ def _items(groups: Dataset, keyword: str) -> Iterable[Dataset]:
 
 
 def _floats(value: object) -> tuple[float, ...]:
-    return tuple(float(v) for v in value) if isinstance(value, Iterable) else ()
+    """Return numbers as `Values.decimals` does: all of them finite, or none."""
+    values = value if isinstance(value, Iterable) else () if value is None else (value,)
+    found = tuple(map(float, values))
+    return found if all(map(math.isfinite, found)) else ()
+
+
+def _first(value: object) -> float | None:
+    found = _floats(value)
+    return found[0] if found else None
 
 
 def _point(found: tuple[float, ...]) -> Point | None:

@@ -1,13 +1,15 @@
 """All elements of a series in the DICOM JSON model (PS3.18 annex F), each distinct one once.
 
 In a series most elements are the same bytes in every file. So an element is converted when its
-tag, VR, bytes and character set are seen for the first time, and a file is a list of numbers.
+tag, VR, bytes and what they are read by are seen for the first time, and a file is a list of
+numbers.
 What the files share stands once under `shared`, what differs as a column: the distinct values
 and, per file, which of them it has.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import warnings
 from collections.abc import Callable, Sequence
@@ -29,6 +31,8 @@ INLINE_LIMIT_BYTES: Final = 1024
 _BINARY_VRS: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN"})
 
 Json = dict[str, Any]
+_Key = tuple[int, bytes, bytes, tuple[object, ...], bytes]
+"""Tag, VR, value, and what its meaning depends on: encoding, hints, private creators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +51,25 @@ class Elements:
 
     files: int = 0
     unreadable: set[int] = field(default_factory=set)
-    _numbers: dict[tuple[int, bytes, bytes, bytes], int] = field(default_factory=dict)
+    _numbers: dict[_Key, int] = field(default_factory=dict)
     _converted: list[Json | ByReference] = field(default_factory=list)
     _columns: dict[int, list[int]] = field(default_factory=dict)
 
     def add(self, header: Header) -> None:
         """Take in the next file's elements, without its pixel data."""
-        charset = _raw(header, tags.SPECIFIC_CHARACTER_SET)
+        hints = (header.part10.is_big_endian, *(_raw(header, t) for t in _HINTS))
+        creators = _creators(header)
         unknown: list[tuple[Element, int]] = []
         seen: set[int] = set()
         for element in header.part10.elements:
             if element.tag in tags.PIXEL_ELEMENTS or element.tag in seen:
                 continue
             seen.add(element.tag)
-            raw = header.data[element.value : element.end]
-            if len(raw) != element.end - element.value:
+            if element.end > len(header.data):
                 continue  # stands behind the pixel data
-            key = (element.tag, element.vr, _short(raw), charset)
+            raw = header.data[element.value : element.end]
+            creator = creators.get(element.tag >> 16, b"")
+            key = (element.tag, element.vr, _short(raw), hints, creator)
             number = self._numbers.get(key)
             if number is None:
                 number = self._numbers[key] = len(self._converted)
@@ -112,28 +118,36 @@ class Elements:
         return {}
 
     def _convert(self, header: Header, unknown: Sequence[tuple[Element, int]]) -> None:
+        """Convert what is seen for the first time; together, or one by one if something breaks."""
         wanted = [(e, n) for e, n in unknown if not isinstance(self._converted[n], ByReference)]
-        if not wanted:
-            return
-        context = _context(header)
-        for element, number in wanted:
+        for is_meta in (True, False):
+            part = [(e, n) for e, n in wanted if (e.tag >> 16 == 2) is is_meta]
             try:
-                self._converted[number] = _to_json(header, element, context)
+                found: Sequence[Json | ByReference] = _to_json(header, [e for e, _ in part])
             except Exception:  # noqa: BLE001 - whatever pydicom makes of broken bytes, they stay
-                self.unreadable.add(element.tag)
-                self._converted[number] = self._as_bytes(element)
+                found = [self._alone(header, e) for e, _ in part]
+            for (_, number), element in zip(part, found, strict=True):
+                self._converted[number] = element
 
-    def _as_bytes(self, element: Element) -> Json | ByReference:
-        vr = element.vr.decode() or "UN"
-        return ByReference(vr, self.files, element.value, element.end)
+    def _alone(self, header: Header, element: Element) -> Json | ByReference:
+        try:
+            return _to_json(header, [element])[0]
+        except Exception:  # noqa: BLE001 - the same
+            self.unreadable.add(element.tag)
+        vr = element.vr.decode("latin-1") or "UN"
+        if header.part10.inflated is None:
+            return ByReference(vr, self.files, element.value, element.end)
+        raw = header.data[element.value : element.end]
+        return {"vr": vr, "InlineBinary": base64.b64encode(raw).decode()}
 
 
-def _to_json(header: Header, element: Element, context: Sequence[Element]) -> Json:
-    """Convert one element with what its meaning depends on: character set, private creators."""
-    part10 = header.part10
-    wanted = [e for e in context if e.tag < element.tag and _bears_on(e.tag, element.tag)]
-    raw = b"".join(header.data[e.start : e.end] for e in [*wanted, element])
-    is_meta = element.tag >> 16 == 2
+def _to_json(header: Header, elements: Sequence[Element]) -> list[Json]:
+    """Convert elements of the same encoding, with what their meaning depends on."""
+    if not elements:
+        return []
+    part10, is_meta = header.part10, elements[0].tag >> 16 == 2
+    together = elements if is_meta else {*_context(header), *elements}
+    raw = b"".join(header.data[e.start : e.end] for e in sorted(together, key=lambda e: e.start))
     with warnings.catch_warnings(), disable_value_validation():
         warnings.simplefilter("ignore")
         dataset: Dataset = read_dataset(
@@ -141,8 +155,7 @@ def _to_json(header: Header, element: Element, context: Sequence[Element]) -> Js
             is_implicit_VR=part10.is_implicit and not is_meta,
             is_little_endian=is_meta or not part10.is_big_endian,
         )
-        found: Json = dataset[element.tag].to_json_dict(None, 0)
-    return found
+        return [dataset[e.tag].to_json_dict(None, 0) for e in elements]
 
 
 def _context(header: Header) -> list[Element]:
@@ -150,11 +163,16 @@ def _context(header: Header) -> list[Element]:
     return [e for e in header.part10.elements if e.tag in _HINTS or _is_creator(e.tag)]
 
 
-_HINTS: Final = frozenset({tags.SPECIFIC_CHARACTER_SET, tags.PIXEL_REPRESENTATION})
+def _creators(header: Header) -> dict[int, bytes]:
+    """Return the private creators of each odd group, as they stand in the file."""
+    found: dict[int, bytes] = {}
+    for e in header.part10.elements:
+        if _is_creator(e.tag):
+            found[e.tag >> 16] = found.get(e.tag >> 16, b"") + header.data[e.start : e.end]
+    return found
 
 
-def _bears_on(context: int, tag: int) -> bool:
-    return context in _HINTS or context >> 16 == tag >> 16
+_HINTS: Final = (tags.SPECIFIC_CHARACTER_SET, tags.PIXEL_REPRESENTATION)
 
 
 def _is_creator(tag: int) -> bool:

@@ -30,6 +30,7 @@ _SHORT_VRS: Final = frozenset(
 )
 _LONG_VRS: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _DELIMITERS: Final = frozenset({tags.ITEM, tags.ITEM_DELIMITER, tags.SEQUENCE_DELIMITER})
+_HEADER_BYTES: Final = 8
 _WINDOW_BYTES: Final = 1 << 16
 
 Read = Callable[[int, int], bytes]
@@ -86,8 +87,9 @@ class Part10:
 
     @property
     def is_native(self) -> bool:
-        """Whether the pixel data is neither encapsulated nor deflated."""
-        return self.inflated is None and not (self.pixel and self.pixel.is_undefined_length)
+        """Whether the pixel data stands as it is, in none of the other ways of PS3.5 annex A."""
+        is_open = self.transfer_syntax in NATIVE or not self.transfer_syntax
+        return is_open and not (self.pixel and self.pixel.is_undefined_length)
 
     def find(self, tag: int) -> Element | None:
         """Return the first top-level element with this tag."""
@@ -108,13 +110,13 @@ def split(read: Read, size: int) -> Part10:
         for element in _walk(window, start, explicit=True, order="<", group=2):
             meta.append(element)
             start = element.end
+        syntax = _transfer_syntax(window, meta)
     except (_TruncatedError, _MalformedError) as problem:
         return Part10(size, "", tuple(meta), None, _word(problem))
-    syntax = _transfer_syntax(window, meta)
     if syntax == DEFLATED:
         return _split_deflated(read, size, start, syntax)
     order = ">" if syntax == EXPLICIT_BIG else "<"
-    explicit = syntax != IMPLICIT_LITTLE if syntax else _looks_explicit(window, start)
+    explicit = order == ">" or _looks_explicit(window, start)
     return _split_dataset(window, start, meta, syntax, explicit=explicit, order=order)
 
 
@@ -127,11 +129,11 @@ def _split_dataset(
             elements.append(element)
             if element.tag in tags.PIXEL_ELEMENTS:
                 pixel = pixel or element
-    except _TruncatedError as found:
-        problem = _word(found)
-    except _MalformedError as found:
-        # what follows the pixel data is kept as it stands, element or not
-        problem = "" if pixel else _word(found)
+    except (_TruncatedError, _MalformedError) as found:
+        # what follows the pixel data is kept as it stands, element or not; but an element that
+        # starts there and does not end tells of a file that goes on
+        is_kept = pixel and (_is_malformed(found) or window.size - elements[-1].end < _HEADER_BYTES)
+        problem = "" if is_kept else _word(found)
     return Part10(window.size, syntax, tuple(elements), pixel, problem)
 
 
@@ -185,7 +187,8 @@ def _walk(
             raise _MalformedError("delimiter outside of a sequence")
         is_undefined = length == UNDEFINED_LENGTH
         if is_undefined:
-            end = _past_undefined(window, value, explicit and vr != b"UN", order)
+            inner = (False, "<") if vr == b"UN" else (explicit, order)
+            end = _past_undefined(window, value, *inner)
         else:
             end = value + length
         if end > size:
@@ -224,16 +227,17 @@ def _past_undefined(window: _Window, at: int, explicit: bool, order: str) -> int
     Sequences and items may nest to any depth (PS3.5 7.5), so the open ones are kept on a list
     and not on the call stack. In a UN of undefined length all is implicit (PS3.5 6.2.2 note 4).
     """
-    open_levels = [explicit]
+    open_levels = [(explicit, order)]
     while open_levels:
-        tag, vr, value, length = _header(window, at, open_levels[-1], order)
+        explicit, order = open_levels[-1]
+        tag, vr, value, length = _header(window, at, explicit, order)
         at = value
         if tag in (tags.ITEM_DELIMITER, tags.SEQUENCE_DELIMITER):
             open_levels.pop()
         elif length != UNDEFINED_LENGTH:
             at += length
         else:
-            open_levels.append(open_levels[-1] and vr != b"UN")
+            open_levels.append((False, "<") if vr == b"UN" else (explicit, order))
     return at
 
 
@@ -247,13 +251,18 @@ def _transfer_syntax(window: _Window, meta: list[Element]) -> str:
 
 
 def _looks_explicit(window: _Window, at: int) -> bool:
-    """Guess the encoding of a file that does not name its transfer syntax."""
+    """Look at the first element, for files without transfer syntax, or with a wrong one."""
     try:
         data, place = window.at(at, 8)
     except _TruncatedError:
         return True
-    return data[place + 4 : place + 6] in _SHORT_VRS | _LONG_VRS
+    vr = data[place + 4 : place + 6]
+    return vr.isalpha() and vr.isupper()
+
+
+def _is_malformed(problem: Exception) -> bool:
+    return isinstance(problem, _MalformedError)
 
 
 def _word(problem: Exception) -> str:
-    return "truncated" if isinstance(problem, _TruncatedError) else "malformed"
+    return "malformed" if _is_malformed(problem) else "truncated"

@@ -39,7 +39,9 @@ def fate(file: FileRow, job: Job | None) -> tuple[Fate, str]:
         return of_kind, file.kind
     if job is None or job.state not in (State.DONE, State.REJECTED):
         return Fate.WAITING, job.code if job else ""
-    return (Fate.ARCHIVED if job.state is State.DONE else Fate.REJECTED), job.code
+    if job.state is State.DONE:
+        return Fate.ARCHIVED, ""  # whether at this attempt or before a restart is the same
+    return Fate.REJECTED, job.code
 
 
 def account(drop: str, files: Iterable[FileRow], jobs: Mapping[int, Job]) -> dict[str, Any]:
