@@ -11,13 +11,16 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from dicomzarr_watch import __version__, config, console
 from dicomzarr_watch.archive.work import Level
 from dicomzarr_watch.errors import DicomzarrError, RejectError, StopError
+
+if TYPE_CHECKING:
+    from dicomzarr_watch.archive.document import Receipt
 
 EX_CONFIG: Final = 78
 
@@ -116,13 +119,7 @@ def convert(
                 continue
         answers.append({"drop": work.drop} | receipt.as_json())
         if not as_json:
-            counts, seconds = receipt.counts, sum(receipt.seconds.values())
-            state = "unchanged" if receipt.is_unchanged else f"revision {receipt.revision}"
-            console.say(
-                f"{output / work.drop / receipt.folder}: {state}, {counts['files']} files,"
-                f" {counts['images']} images, {console.megabytes(counts['bytes_in'])} in,"
-                f" {console.megabytes(counts['bytes_out'])} out, {seconds:.2f} s"
-            )
+            console.say(f"{output / work.drop / receipt.folder}: {_told(receipt)}")
     ignored = [{"name": name, "code": code} for name, code in found.others]
     if as_json:
         console.as_json({"series": answers, "ignored": ignored})
@@ -327,6 +324,17 @@ def _originals(store: Any, folder: Path) -> dict[str, bytes]:
             with path.open("rb") as stream:
                 found[file.name] = hashlib.file_digest(stream, "sha256").digest()
     return found
+
+
+def _told(receipt: Receipt) -> str:
+    if receipt.is_unchanged:
+        return f"unchanged, revision {receipt.revision}"
+    counts = receipt.counts
+    return (
+        f"revision {receipt.revision}, {counts['files']} files, {counts['images']} images,"
+        f" {console.megabytes(counts['bytes_in'])} in, {console.megabytes(counts['bytes_out'])} out,"
+        f" {sum(receipt.seconds.values()):.2f} s"
+    )
 
 
 def _complain(error: DicomzarrError) -> None:

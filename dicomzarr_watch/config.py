@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dicomzarr_watch.archive.work import Level
 from dicomzarr_watch.errors import StopError
@@ -63,20 +63,6 @@ class Settings(BaseModel):
     log_format: LogFormat = LogFormat.AUTO
     log_file: Path | None = None
 
-    @model_validator(mode="after")
-    def _apart(self) -> Settings:
-        """Keep the folders apart: results must not be taken for input."""
-        inbox = self.inbox.absolute()
-        others = {"output": self.output, "state": self.state}
-        if self.keep_reconstructed is not None:
-            others["keep_reconstructed"] = self.keep_reconstructed
-        for name, folder in others.items():
-            if folder.absolute().is_relative_to(inbox):
-                raise ValueError(f"{name} must not be inside the inbox")
-            if inbox.is_relative_to(folder.absolute()):
-                raise ValueError(f"the inbox must not be inside {name}")
-        return self
-
 
 def load(
     file: Path | None = None,
@@ -88,10 +74,14 @@ def load(
     given = _from_file(file) if file else {}
     given |= _from_environment(environment)
     given |= {key: value for key, value in flags.items() if value is not None}
+    problems = _not_apart(given)
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
-        raise _stop([_problem(e) for e in error.errors()]) from None
+        problems = [_problem(e) for e in error.errors()] + problems
+    if problems:
+        raise _stop(problems)
+    return settings
 
 
 def state_folder(file: Path | None, environment: Mapping[str, str]) -> Path:
@@ -118,6 +108,23 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def _not_apart(given: Mapping[str, Any]) -> list[str]:
+    """Keep the folders apart: results must not be taken for input."""
+    folders = {
+        key: Path(given[key]).absolute()
+        for key in ("inbox", "output", "state", "keep_reconstructed")
+        if isinstance(given.get(key), str | Path)
+    }
+    inbox = folders.pop("inbox", None)
+    if inbox is None:
+        return []
+    return [
+        f"{key}: expected a folder apart from the inbox, found one inside the other"
+        for key, folder in folders.items()
+        if folder.is_relative_to(inbox) or inbox.is_relative_to(folder)
+    ]
+
+
 def _problem(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
@@ -125,8 +132,7 @@ def _problem(error: Any) -> str:
         return f"{key}: expected a known key{f', such as {near[0]}' if near else ''}"
     if error["type"] == "missing":
         return f"{key}: expected a value, found none; set it in the file or with --{key}"
-    said = error["msg"].removeprefix("Value error, ")
-    return f"{key}: {said}, found {error['input']!r}" if key else said
+    return f"{key}: {error['msg']}, found {error['input']!r}"
 
 
 def _stop(problems: list[str]) -> StopError:

@@ -109,6 +109,7 @@ class _Daemon:
             settings.inbox, Rules(settings.settle_s, hold_s), map(_known, ledger.files())
         )
         self.watch = Wakeup(settings.inbox, lambda: wakes.put("event"))
+        self._is_watched: bool | None = None
         self._place: Place | None = None
         self._sight = Sight(None)
         self._arrivals: dict[SeriesKey, Arrival] = {}
@@ -165,10 +166,10 @@ class _Daemon:
 
     def _next_round_s(self) -> float:
         now_s, now = time.monotonic(), time.time()
-        due = [job.due_at for job in self._ledger.jobs(State.QUEUED) if job.due_at > now]
+        due = [job.due_at for job in self._ledger.jobs(State.QUEUED)]
         if self._paused_until is not None:
             due = [self._paused_until]
-        jobs_s = now_s + max(0.0, min(due) - now) if due else float("inf")
+        jobs_s = now_s + min((at - now for at in due if at > now), default=float("inf"))
         return min(self._next_look_s(), jobs_s, now_s + ROUND_S)
 
     def _is_idle(self) -> bool:
@@ -240,17 +241,18 @@ class _Daemon:
             self._log.info(Event.INBOX_BACK)
         if is_other or self._is_missing or not self.watch.is_healthy:
             self._start_watch()
-            self._has_events = True  # what came before the watch is found by another look
         self._place, self._is_missing = sight.place, False
         if sight.unreadable and sight.unreadable != self._sight.unreadable:
             self._log.warning(Event.INBOX_UNREADABLE, folders=len(sight.unreadable))
 
     def _start_watch(self) -> None:
-        was_healthy = self.watch.is_healthy
-        if self.watch.start():
+        is_watched = self.watch.start()
+        if is_watched:
             self._log.info(Event.WATCH_STARTED)
-        elif was_healthy or self._place is None:
+            self._has_events = True  # what came before the watch is found by another look
+        elif self._is_watched is not False:
             self._log.warning(Event.WATCH_LOST, poll_s=self._settings.poll_s)
+        self._is_watched = is_watched
 
     def _record(self, sight: Sight) -> None:
         if sight.changed or sight.gone:

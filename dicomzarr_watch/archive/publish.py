@@ -18,6 +18,7 @@ from typing import Final
 from dicomzarr_watch.archive.disk import make_durable, sync
 from dicomzarr_watch.archive.document import Receipt
 from dicomzarr_watch.archive.layout import DONE_JSON
+from dicomzarr_watch.errors import RejectError
 
 EVIDENCE: Final = ".evidence"
 
@@ -27,12 +28,25 @@ _CANNOT_EXCHANGE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
 
 
 def published(final: Path) -> Receipt | None:
-    """Return the receipt of what is visible under a final name, if anything is."""
+    """Return the receipt of what is visible under a final name, if anything is.
+
+    Raises RejectError for what is none of ours, so that nothing of it is replaced.
+    """
     recovered(final)
     try:
         return Receipt.from_json(json.loads((final / DONE_JSON).read_bytes()))
     except FileNotFoundError:
-        return None
+        if not final.exists():
+            return None
+    except NotADirectoryError:
+        pass
+    raise RejectError(
+        "output-taken",
+        expected="a free name, or a result with its done marker",
+        found="neither",
+        todo="move what stands there away",
+        private=str(final),
+    )
 
 
 def publish(staged: Path, final: Path) -> None:

@@ -111,10 +111,11 @@ class LocalEngine:
         try:
             return _awaited(child, ours, self._timeout_s)
         finally:
+            self._children[number] = None
             child.kill()
             child.join()
-            ours.close()
             child.close()
+            ours.close()
 
 
 def _awaited(child: BaseProcess, results: Connection, timeout_s: float) -> Outcome:

@@ -107,15 +107,15 @@ def hashed(name: str, key: bytes) -> str:
 def identifier_key(state: Path) -> bytes:
     """Return the state folder's key for hashes, made at the first call."""
     path = state / "identifiers.key"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    if path.exists():
         return path.read_bytes()
-    with os.fdopen(descriptor, "wb") as stream:
-        key = secrets.token_bytes(KEY_BYTES)
+    key, part = secrets.token_bytes(KEY_BYTES), path.with_suffix(".part")
+    part.touch(mode=0o600)
+    with part.open("wb") as stream:
         stream.write(key)
         stream.flush()
         os.fsync(stream.fileno())
+    part.rename(path)
     return key
 
 
