@@ -33,7 +33,8 @@ def batch(
     series: dict[tuple[str, str], list[Source]] = defaultdict(list)
     others: list[tuple[str, str]] = []
     for place in places:
-        drop, sources = _sources(place)
+        drop, sources, passed_over = _sources(place)
+        others += passed_over
         for source in sources:
             found = peek(source.path)
             if found.kind is Kind.DICOM:
@@ -54,14 +55,23 @@ def batch(
     return Batch(works, tuple(others))
 
 
-def _sources(place: Path) -> tuple[str, list[Source]]:
+def _sources(place: Path) -> tuple[str, list[Source], list[tuple[str, str]]]:
+    """Return the drop, the files to look at, and what is passed over with its kind."""
     place = place.absolute()
     if place.is_file():
-        return place.parent.name, [Source(place.name, place, Identity.of(place.stat()))]
+        return _drop(place.parent), [Source(place.name, place, Identity.of(place.stat()))], []
     found = listing(place)
     if found is None:
         raise RejectError(
             "no-source", expected="a folder or file", found="none", private=str(place)
         )
+    passed_over = [(e.path, Kind.TEMPORARY.value) for e in found.entries if e.is_temporary]
+    passed_over += [(folder, Kind.UNREADABLE.value) for folder in found.unreadable]
     entries = [entry for entry in found.entries if not entry.is_temporary]
-    return place.name, [Source(e.path, place / e.path, e.identity) for e in entries]
+    sources = [Source(e.path, place / e.path, e.identity) for e in entries]
+    return _drop(place), sources, passed_over
+
+
+def _drop(folder: Path) -> str:
+    """Return a folder's name; `..` is none."""
+    return folder.resolve().name if folder.name == ".." else folder.name

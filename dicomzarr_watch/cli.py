@@ -330,9 +330,10 @@ def _told(receipt: Receipt) -> str:
     if receipt.is_unchanged:
         return f"unchanged, revision {receipt.revision}"
     counts = receipt.counts
+    size_in, size_out = (console.megabytes(counts[key]) for key in ("bytes_in", "bytes_out"))
     return (
         f"revision {receipt.revision}, {counts['files']} files, {counts['images']} images,"
-        f" {console.megabytes(counts['bytes_in'])} in, {console.megabytes(counts['bytes_out'])} out,"
+        f" {size_in} in, {size_out} out,"
         f" {sum(receipt.seconds.values()):.2f} s"
     )
 

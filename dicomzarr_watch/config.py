@@ -12,9 +12,9 @@ import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from dicomzarr_watch.archive.work import Level
 from dicomzarr_watch.errors import StopError
@@ -37,14 +37,26 @@ class LogFormat(StrEnum):
     TEXT = "text"
 
 
+def _named(value: object) -> object:
+    """Refuse a path of no letters: it would mean the folder that the program runs in."""
+    if value == "":
+        raise ValueError("expected a path")
+    return value
+
+
+Place = Annotated[Path, BeforeValidator(_named)]
+
+
 class Settings(BaseModel):
     """Everything that can be set; seconds end in _s."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
-    inbox: Path
-    output: Path
-    state: Path = Path("/var/lib/dicomzarr-watch")
+    inbox: Place
+    output: Place
+    state: Place = Path("/var/lib/dicomzarr-watch")
 
     settle_s: float = Field(10.0, ge=0)
     poll_s: float = Field(60.0, gt=0)
@@ -57,11 +69,11 @@ class Settings(BaseModel):
     drain_s: float = Field(60.0, ge=0)
 
     verify: Level = Level.EXACT
-    keep_reconstructed: Path | None = None
+    keep_reconstructed: Place | None = None
 
     identifiers: Identifiers = Identifiers.HASHED
     log_format: LogFormat = LogFormat.AUTO
-    log_file: Path | None = None
+    log_file: Place | None = None
 
 
 def load(
@@ -109,17 +121,19 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _not_apart(given: Mapping[str, Any]) -> list[str]:
-    """Keep the folders apart: results must not be taken for input."""
+    """Keep the folders apart: results must not be taken for input, whatever links lead to it."""
+    keys = ("inbox", "output", "state", "keep_reconstructed", "log_file")
+    wanted = {key: given.get(key, Settings.model_fields[key].default) for key in keys}
     folders = {
-        key: Path(given[key]).absolute()
-        for key in ("inbox", "output", "state", "keep_reconstructed")
-        if isinstance(given.get(key), str | Path)
+        key: Path(os.path.realpath(place))
+        for key, place in wanted.items()
+        if isinstance(place, str | Path)
     }
     inbox = folders.pop("inbox", None)
     if inbox is None:
         return []
     return [
-        f"{key}: expected a folder apart from the inbox, found one inside the other"
+        f"{key}: expected a place apart from the inbox, found one inside the other"
         for key, folder in folders.items()
         if folder.is_relative_to(inbox) or inbox.is_relative_to(folder)
     ]
@@ -132,7 +146,8 @@ def _problem(error: Any) -> str:
         return f"{key}: expected a known key{f', such as {near[0]}' if near else ''}"
     if error["type"] == "missing":
         return f"{key}: expected a value, found none; set it in the file or with --{key}"
-    return f"{key}: {error['msg']}, found {error['input']!r}"
+    said = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {said}, found {error['input']!r}"
 
 
 def _stop(problems: list[str]) -> StopError:

@@ -66,7 +66,11 @@ class Inbox:
         self._known = {k.entry.path: k for k in known}
         self._growths: dict[SeriesKey, Growth] = {}
         self._changed_s: dict[str, float] = {}
-        self._again: dict[str, tuple[int, float]] = {}
+        self._again = {
+            path: (0, float("-inf"))
+            for path, k in self._known.items()
+            if k.peek.kind is Kind.UNREADABLE
+        }
 
     def look(self, now_s: float) -> Sight:
         """List the inbox and judge what stands in it; time is a monotonic clock, seconds."""
@@ -82,7 +86,7 @@ class Inbox:
         self._changed_s = {drop: self._changed_s[drop] for drop in fresh}
         waits = [a.due_s for a in judged if not a.is_complete]
         waits += [settled_s[drop] for drop in fresh]
-        waits += [at for _, at in self._again.values()]
+        waits += [at for _, at in self._again.values() if at > now_s]
         due_s = min(waits, default=float("inf"))
         return Sight(
             found.place, judged, tuple(changed), tuple(gone), found.unreadable, fresh, due_s

@@ -8,6 +8,7 @@ finds.
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
+from watchdog.utils import BaseThread
 
 _EVENTS: list[type[FileSystemEvent]] = [
     DirCreatedEvent,
@@ -44,33 +46,27 @@ class Wakeup:
         self._folder = folder
         self._handler = _Handler(wake)
         self._observer: BaseObserver | None = None
+        self._threads: frozenset[BaseThread] = frozenset()
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the observer and every thread under it are alive."""
+        """Whether the observer and every thread under it are alive, the kernel's reader too."""
         observer = self._observer
         return (
             observer is not None
-            and observer.is_alive()
             and bool(observer.emitters)
-            and all(emitter.is_alive() for emitter in observer.emitters)
+            and all(t.is_alive() for t in (observer, *observer.emitters, *self._threads))
         )
 
     def start(self) -> bool:
         """Watch the folder anew; returns whether the system lets us, or events must do without."""
         self.stop()
-        observer = Observer()
+        others = _threads()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they print watched paths, which may be patient data
-            try:
-                observer.schedule(
-                    self._handler, str(self._folder), recursive=True, event_filter=_EVENTS
-                )
-                observer.start()
-            except OSError:
-                return False
-        self._observer = observer
-        return True
+            self._observer = self._observing()
+        self._threads = _threads() - others
+        return self._observer is not None
 
     def stop(self) -> None:
         """End the threads; safe to call at any time."""
@@ -79,6 +75,21 @@ class Wakeup:
             self._observer.join()
             self._observer = None
 
+    def _observing(self) -> BaseObserver | None:
+        try:
+            observer = Observer()
+        except OSError:
+            return None
+        try:
+            observer.schedule(
+                self._handler, str(self._folder), recursive=True, event_filter=_EVENTS
+            )
+            observer.start()
+        except OSError:
+            observer.stop()  # one that has not started holds a thread and descriptors as well
+            return None
+        return observer
+
 
 class _Handler(FileSystemEventHandler):
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -86,6 +97,11 @@ class _Handler(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:  # noqa: ARG002 - what it was, listing tells
         self._wake()
+
+
+def _threads() -> frozenset[BaseThread]:
+    """Return watchdog's threads; it does not say which of them belong to an observer."""
+    return frozenset(t for t in threading.enumerate() if isinstance(t, BaseThread))
 
 
 def quieten() -> None:

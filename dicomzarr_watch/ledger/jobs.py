@@ -1,7 +1,7 @@
 """The states of a job, and which comes next. The table is the whole truth; nothing here acts.
 
 A job is one set of files of one series, named by its fingerprint. An attempt is counted before it
-starts; the surroundings' failures and the daemon's own end give it back.
+starts; the surroundings' failures, files that change and the daemon's own end give it back.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def recovered(job: Job) -> Job:
 
 
 def ended(job: Job, outcome: Outcome, now: float, patience: Patience) -> Job:
-    """Decide what becomes of a running job."""
+    """Decide what becomes of a running job; raises IllegalStepError for any other."""
+    if job.state is not State.RUNNING:
+        raise IllegalStepError(f"{outcome.ended} on a job that is {job.state}")
     match outcome.ended:
         case Ended.DONE:
             return replace(
@@ -117,7 +119,8 @@ def ended(job: Job, outcome: Outcome, now: float, patience: Patience) -> Job:
         case Ended.REJECTED:
             return replace(step(job, Step.REJECT), code=outcome.code)
         case Ended.CHANGED:
-            return replace(step(job, Step.WITHDRAW), code=outcome.code)
+            back = replace(step(job, Step.WITHDRAW), attempts=job.attempts - 1)
+            return replace(back, code=outcome.code)
         case Ended.RETRY:
             pause_s = backoff_s(job.tries, patience)
             back = replace(step(job, Step.RETRY), attempts=job.attempts - 1, tries=job.tries + 1)

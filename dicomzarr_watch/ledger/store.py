@@ -9,7 +9,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -93,27 +93,38 @@ class Ledger:
         Jobs that were running are queued again. Raises StopError if another daemon has it.
         """
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = _locked(state / "lock")
-        connection = sqlite3.connect(state / "ledger.sqlite", isolation_level=None)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        ledger = cls(connection, lock)
-        ledger._create()
-        with ledger._transaction():
-            for job in ledger.jobs(State.RUNNING):
-                ledger._update(recovered(job))
+        with ExitStack() as undo:
+            lock = _locked(state / "lock")
+            undo.callback(os.close, lock)
+            connection = sqlite3.connect(state / "ledger.sqlite", isolation_level=None)
+            undo.callback(connection.close)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            ledger = cls(connection, lock)
+            ledger._create()
+            with ledger._transaction():
+                for job in ledger.jobs(State.RUNNING):
+                    ledger._update(recovered(job))
+            undo.pop_all()
         return ledger
 
     @classmethod
     def read(cls, state: Path) -> Ledger:
         """Open the ledger for looking only; raises StopError if there is none."""
         path = state / "ledger.sqlite"
+        none = StopError(
+            "no-ledger", expected="a state folder of a daemon", found="none", private=str(path)
+        )
         if not path.exists():
-            raise StopError(
-                "no-ledger", expected="a state folder of a daemon", found="none", private=str(path)
-            )
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        return cls(connection, None)
+            raise none
+        with ExitStack() as undo:
+            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+            undo.callback(connection.close)
+            ledger = cls(connection, None)
+            if not ledger._is_made():
+                raise none  # a daemon was ended as it began
+            undo.pop_all()
+        return ledger
 
     def close(self) -> None:
         """Close the file and let the next daemon have it."""
@@ -133,23 +144,26 @@ class Ledger:
         return map(_file, rows)
 
     def record(self, changed: Iterable[FileRow], gone: Iterable[str] = ()) -> None:
-        """Take in new or changed files, and say which are no longer there."""
+        """Take in new or changed files, and say which are no longer there.
+
+        A file that comes back in the state it was in is still the one that went through its job.
+        """
         with self._transaction():
             self._connection.executemany(
-                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,?,1,NULL)",
+                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,?,1, (SELECT job"
+                " FROM files WHERE (path, size, mtime_ns, ctime_ns, inode) = (?,?,?,?,?)))",
                 (
                     (
                         os.fsencode(f.path),
                         os.fsencode(f.drop),
-                        f.identity.size,
-                        f.identity.mtime_ns,
-                        f.identity.ctime_ns,
-                        f.identity.inode,
+                        *_numbers(f.identity),
                         f.kind,
                         f.series_uid,
                         f.sop_uid,
                         f.transfer_syntax,
                         f.is_truncated,
+                        os.fsencode(f.path),
+                        *_numbers(f.identity),
                     )
                     for f in changed
                 ),
@@ -259,17 +273,21 @@ class Ledger:
 
     # --- inside ---
 
-    def _create(self) -> None:
+    def _is_made(self) -> bool:
+        """Tell whether there are tables; raises StopError if they are another version's."""
         (found,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if found == SCHEMA_VERSION:
-            return
-        if found != 0:
+        if found not in (0, SCHEMA_VERSION):
             raise StopError(
                 "ledger-version",
                 expected=f"schema version {SCHEMA_VERSION}",
                 found=str(found),
                 todo="use the version of dicomzarr-watch that wrote it, or another state folder",
             )
+        return bool(found)
+
+    def _create(self) -> None:
+        if self._is_made():
+            return
         script = f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
         self._connection.executescript(script)
 
@@ -303,6 +321,10 @@ class Ledger:
             self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
+
+
+def _numbers(identity: Identity) -> tuple[int, int, int, int]:
+    return identity.size, identity.mtime_ns, identity.ctime_ns, identity.inode
 
 
 def _file(row: tuple[Any, ...]) -> FileRow:

@@ -124,7 +124,10 @@ def open_log(settings: Settings, key: bytes) -> Log:
     stream: TextIO = sys.stderr
     if settings.log_file is not None:
         settings.log_file.parent.mkdir(parents=True, exist_ok=True)
-        stream = settings.log_file.open("a", encoding="utf-8", buffering=1)
+        # names need not be text: stderr writes such bytes as \xff, and so does the file
+        stream = settings.log_file.open(
+            "a", encoding="utf-8", errors="backslashreplace", buffering=1
+        )
     is_text = settings.log_format is LogFormat.TEXT or (
         settings.log_format is LogFormat.AUTO and stream.isatty()
     )
@@ -171,6 +174,8 @@ class _Forward(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log.warning(
-            Event.LIBRARY_WARNING, kind=record.name, **self._log.private(record.getMessage())
-        )
+        try:
+            said = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            said = str(record.msg)  # its arguments do not fit; no reason to fail where it is said
+        self._log.warning(Event.LIBRARY_WARNING, kind=record.name, **self._log.private(said))

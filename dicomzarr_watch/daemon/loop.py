@@ -1,0 +1,157 @@
+"""The loop.
+
+Each round takes in what has ended, starts what can start, writes down what is
+finished, and looks at the inbox if that is due. Between rounds it sleeps until an event, an ended
+job, a signal or the next thing that is due.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+from dicomzarr_watch import __version__
+from dicomzarr_watch.archive.disk import clear_staging
+from dicomzarr_watch.config import Settings
+from dicomzarr_watch.daemon.reporting import has_rejected, report
+from dicomzarr_watch.daemon.watching import Watching
+from dicomzarr_watch.daemon.working import Working
+from dicomzarr_watch.engine.local import LocalEngine
+from dicomzarr_watch.intake.wakeup import quieten
+from dicomzarr_watch.ledger.jobs import ACTIVE
+from dicomzarr_watch.ledger.store import Ledger
+from dicomzarr_watch.operate.logs import Event, Log
+from dicomzarr_watch.operate.systemd import Notifier
+
+ROUND_S: Final = 10.0
+"""The longest sleep: the service manager hears of us that often."""
+
+
+def run(settings: Settings, log: Log, *, is_once: bool = False) -> int:
+    """Run the daemon until it is told to stop, or once over what is there.
+
+    Returns the exit code: 1 if `is_once` and a file was rejected, else 0. Raises StopError if the
+    state is not to be had.
+    """
+    quieten()
+    for folder in (settings.inbox, settings.output):
+        folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        ledger = Ledger.own(settings.state)
+        stack.callback(ledger.close)
+        wakes: queue.SimpleQueue[str] = queue.SimpleQueue()
+        stack.enter_context(_signals(wakes))
+        engine = LocalEngine(
+            workers=settings.workers,
+            timeout_s=settings.job_timeout_s,
+            lock=settings.state / "children.lock",
+            level=settings.verify,
+            wake=lambda: wakes.put("ended"),
+        )
+        stack.callback(engine.close)
+        clear_staging(settings.output)
+        watching = Watching(settings, log, ledger, lambda: wakes.put("event"), is_once=is_once)
+        stack.callback(watching.stop)
+        working = Working(settings, log, ledger, engine, watching)
+        loop = _Loop(settings, log, ledger, wakes, watching=watching, working=working)
+        return loop.run(is_once=is_once)
+
+
+@contextmanager
+def _signals(wakes: queue.SimpleQueue[str]) -> Iterator[None]:
+    """Turn SIGTERM and SIGINT into wake-ups; SimpleQueue.put is safe in a signal handler."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {n: signal.signal(n, lambda *_: wakes.put("stop")) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Loop:
+    def __init__(
+        self,
+        settings: Settings,
+        log: Log,
+        ledger: Ledger,
+        wakes: queue.SimpleQueue[str],
+        *,
+        watching: Watching,
+        working: Working,
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._ledger = ledger
+        self._wakes = wakes
+        self._watching = watching
+        self._working = working
+        self._notifier = Notifier(os.environ)
+        self._stops = 0
+
+    def run(self, *, is_once: bool) -> int:
+        self._log.info(
+            Event.DAEMON_STARTED,
+            version=__version__,
+            workers=self._settings.workers,
+            verify=self._settings.verify.value,
+            settle_s=self._settings.settle_s,
+            is_once=is_once,
+        )
+        self._watching.start()
+        self._notifier.ready()
+        while not self._stops:
+            self._working.take_in()
+            self._working.start_due()
+            self._report()
+            if is_once and self._is_idle():
+                break
+            self._notifier.alive(self._status())
+            now_s = time.monotonic()
+            jobs_s = now_s + self._working.next_due_s
+            self._sleep(min(self._watching.next_look_s, jobs_s, now_s + ROUND_S))
+            if time.monotonic() >= self._watching.next_look_s:
+                self._watching.look()
+        self._drain()
+        return 1 if is_once and has_rejected(self._ledger) else 0
+
+    def _sleep(self, until_s: float) -> None:
+        """Wait for a wake-up, then take in all that have come."""
+        try:
+            woken = [self._wakes.get(timeout=max(0.0, until_s - time.monotonic()))]
+            while not self._wakes.empty():
+                woken.append(self._wakes.get())
+        except queue.Empty:
+            return
+        if "event" in woken:
+            self._watching.stir()
+        self._stops += woken.count("stop")
+
+    def _is_idle(self) -> bool:
+        counts = self._ledger.counts()
+        return self._watching.is_settled and not any(counts[state] for state in ACTIVE)
+
+    def _drain(self) -> None:
+        """Let the jobs under way end, for `drain_s` at most; a second signal ends the waiting."""
+        self._notifier.stopping()
+        if self._stops:
+            self._log.info(Event.DAEMON_STOPPING, running=self._working.running)
+        until_s = time.monotonic() + self._settings.drain_s
+        while self._working.running and self._stops < 2 and time.monotonic() < until_s:
+            self._sleep(until_s)
+            self._working.take_in()
+        self._report()
+        self._log.info(Event.DAEMON_STOPPED, given_back=self._working.running)
+
+    def _report(self) -> None:
+        report(self._settings.output, self._ledger, self._watching, self._log)
+
+    def _status(self) -> str:
+        counts = self._ledger.counts()
+        told = [f"{count} {state.value}" for state, count in counts.items() if count]
+        return ", ".join([f"{self._watching.arriving} arriving", *told])
