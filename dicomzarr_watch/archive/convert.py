@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ from dicomzarr_watch.archive.document import Receipt
 from dicomzarr_watch.archive.layout import Plan
 from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.archive.restore import restore
-from dicomzarr_watch.archive.work import Level, Source, Work, opened
-from dicomzarr_watch.archive.writer import Written
+from dicomzarr_watch.archive.second import Look
+from dicomzarr_watch.archive.work import Finding, Level, Source, Work, opened
+from dicomzarr_watch.archive.writer import UndecodedError, Written
 from dicomzarr_watch.dicom.instance import Instance, read_header
 from dicomzarr_watch.dicom.model import Elements
 from dicomzarr_watch.errors import RejectError, from_output_error
@@ -105,6 +107,15 @@ def _sha256(source: Source) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class _Checked:
+    """What verification says for the receipt, and the names of files that did not come back."""
+
+    said: dict[str, Any]
+    odd: frozenset[str] = frozenset()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _Draft:
     """A series on its way, in the staged folder."""
 
@@ -119,20 +130,30 @@ class _Draft:
         """Write and verify; once more with the files kept whole that did not come back."""
         with self.clock("headers"):
             instances, elements = self._headers()
-        for attempt in ("first", "second"):
-            plan, written = self._written(instances)
-            verified, odd = self._verified(plan, instances, written)
-            if not odd:
+        is_second = False
+        while True:
+            try:
+                plan, written = self._written(instances)
+            except UndecodedError as error:  # each time fewer are tried
+                instances = [
+                    i.not_viewed("not-decodable") if n in error.files else i
+                    for n, i in enumerate(instances)
+                ]
+                continue
+            checked = self._verified(plan, instances, written)
+            if not checked.odd:
                 break
-            if attempt == "second":
-                self._give_up(len(odd))
+            if is_second:
+                self._give_up(len(checked.odd))
+            is_second = True
             instances = [
-                i.kept_whole("view-did-not-verify") if s.name in odd else i
+                i.kept_whole("view-did-not-verify") if s.name in checked.odd else i
                 for s, i in zip(self.sources, instances, strict=True)
             ]
         found = (
             *self.work.findings,
             *document.findings(plan, self.sources, instances, written),
+            *checked.findings,
         )
         with self.clock("metadata"):
             series = document.series_json(
@@ -145,7 +166,7 @@ class _Draft:
             content=document.content_hash(self._hashes(plan, written).items()),
             revision=previous.revision + 1 if previous else 1,
             counts=document.counts(plan, instances) | {"bytes_out": _size(self.stage / "new")},
-            verified=verified,
+            verified=checked.said,
             findings=found,
             seconds=self.clock.seconds,
             versions=document.versions(),
@@ -178,28 +199,32 @@ class _Draft:
             )
         return plan, written
 
-    def _verified(
-        self, plan: Plan, instances: list[Instance], written: Written
-    ) -> tuple[dict[str, Any], frozenset[str]]:
-        """Return what the receipt says, and the names of files that did not come back."""
+    def _verified(self, plan: Plan, instances: list[Instance], written: Written) -> _Checked:
         level = self.work.verify
         if level is Level.OFF:
-            return {"level": level.value}, frozenset()
+            return _Checked({"level": level.value})
         store = Store(self.stage / "new" / layout.STORE_NAME)
         keep_in = self.work.keep_reconstructed
         with self.clock("verify"):
-            odd = verify.differing(
+            verdict = verify.verdict(
                 store,
                 self._hashes(plan, written),
                 keep_in=keep_in / self.work.drop / self.folder if keep_in else None,
                 progress=lambda count: self.progress("verify", count),
             )
-        said: dict[str, Any] = {"level": level.value, "files": len(store.files)}
-        said["method"] = "rebuilt from the store alone, SHA-256 compared"
+        said: dict[str, Any] = {
+            "level": level.value,
+            "files": len(store.files),
+            "method": "rebuilt from the store alone, SHA-256 compared",
+            "second_look": {look.value: len(names) for look, names in verdict.looks.items()},
+        }
+        odd = verdict.differ
         if level is Level.INDEPENDENT and not odd:
             with self.clock("witness"):
                 said["independent"], odd = self._testimony(store, plan, instances, written)
-        return said, frozenset(odd)
+        disagreeing = verdict.looks.get(Look.DISAGREES, ())
+        found = (Finding(Look.DISAGREES.value, disagreeing),) if disagreeing else ()
+        return _Checked(said, frozenset(odd), found)
 
     def _testimony(
         self, store: Store, plan: Plan, instances: list[Instance], written: Written
@@ -228,8 +253,7 @@ class _Draft:
 
     def _empty_store(self) -> Path:
         new = self.stage / "new"
-        if new.exists():
-            new.rename(self.stage / "first")
+        shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         return new / layout.STORE_NAME
 

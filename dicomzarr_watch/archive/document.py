@@ -115,8 +115,8 @@ def counts(plan: Plan, instances: Sequence[Instance]) -> dict[str, int]:
 
 
 def kept_as(instance: Instance) -> str:
-    """Tell how a file is kept: as `frames`, with encoded pixels in `residue`, or `whole`."""
-    if isinstance(instance.frames, FrameRun):
+    """Tell how a file is kept: as `frames`, with its pixel bytes in `residue`, or `whole`."""
+    if isinstance(instance.frames, FrameRun) and not instance.frames.encoding:
         return "frames"
     return "residue" if instance.head_bytes else "whole"
 
@@ -210,5 +210,6 @@ def _file(source: Source, instance: Instance, sha256: bytes) -> dict[str, Any]:
         "sop_class_uid": instance.sop_class_uid,
         "transfer_syntax": instance.transfer_syntax,
         "kept": kept_as(instance),
+        "frames": frames.count if isinstance(frames, FrameRun) else 0,
         "why": "" if isinstance(frames, FrameRun) else frames.reason,
     }

@@ -5,7 +5,7 @@ All arrays are read through zarr-python; with the zarrs pipeline where it can se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,9 +22,7 @@ from dicomzarr_watch.dicom.frames import (
     ALIGNED_FRAMES,
     PixelFormat,
     Samples,
-    stored_bytes,
     verbatim,
-    view,
 )
 from dicomzarr_watch.errors import RejectError
 
@@ -162,20 +160,11 @@ class Store:
                 yield from (_Frame(pixel_format, plane) for plane in samples)
             current = run
 
-    def is_seen_as_kept(self, file: StoredFile) -> bool:
-        """Tell whether the frames of a file are the view of its pixels in the residue."""
-        places = self._frames[file.first_frame : file.first_frame + file.frame_count]
-        pixel_format = self.images[places[0][0]].format
+    def samples_of(self, file: StoredFile) -> Generator[Samples, None, None]:
+        """Yield the frames of one file; shape as the format's, native byte order."""
         with ThreadPoolExecutor(1, "read") as ahead:
-            frames = self._all_frames([file], ahead)
-            for first in range(0, file.frame_count, ALIGNED_FRAMES):
-                block = [frame.samples for frame in islice(frames, ALIGNED_FRAMES)]
-                start = file.residue_offset + stored_bytes(pixel_format, first)
-                end = start + stored_bytes(pixel_format, len(block))
-                kept = view(b"".join(self._residue.pieces(start, end)), pixel_format)
-                if not np.array_equal(np.stack(block), kept[: len(block)]):
-                    return False
-        return True
+            for frame in self._all_frames([file], ahead):
+                yield frame.samples
 
     def frames_of(self, file: StoredFile) -> list[tuple[int, int]]:
         """Return where the file's frames stand: (image, plane) of each."""

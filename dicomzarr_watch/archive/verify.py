@@ -10,10 +10,24 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from dicomzarr_watch.archive.reader import Store, StoredFile
 from dicomzarr_watch.archive.restore import safe_name
+from dicomzarr_watch.archive.second import Look, second_look
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a store says for itself.
+
+    differ: files that do not come back, or whose frames are not their pixels. looks: per result
+    of a second look at decoded frames, the files.
+    """
+
+    differ: tuple[str, ...]
+    looks: Mapping[Look, tuple[str, ...]]
 
 
 def differing(
@@ -23,7 +37,18 @@ def differing(
     keep_in: Path | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[str, ...]:
-    """Return the names of files that do not come back, or whose frames are not their pixels.
+    """Return the names of files that differ; see `verdict`."""
+    return verdict(store, expected, keep_in=keep_in, progress=progress).differ
+
+
+def verdict(
+    store: Store,
+    expected: Mapping[str, bytes] | None = None,
+    *,
+    keep_in: Path | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Verdict:
+    """Rebuild every file and compare; look again at frames that have no inverse.
 
     Raises RejectError for a store that is too damaged to be read.
 
@@ -42,8 +67,12 @@ def differing(
         if found != file.sha256 or found != wanted:
             odd.append(file.name)
         progress(file.size)
-    odd += [f.name for f in store.files if f.is_kept_twice and not store.is_seen_as_kept(f)]
-    return tuple(dict.fromkeys(odd))
+    looks: dict[Look, list[str]] = {}
+    for file in store.files:
+        if file.is_kept_twice and file.name not in odd:
+            looks.setdefault(second_look(store, file), []).append(file.name)
+    odd += looks.get(Look.WRONG, [])
+    return Verdict(tuple(dict.fromkeys(odd)), {k: tuple(v) for k, v in looks.items()})
 
 
 def _kept(folder: Path, file: StoredFile, pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ compress. At most a few frames for each of them are in memory.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,7 +35,9 @@ from dicomzarr_watch.dicom.frames import (
     stored_bytes,
     view,
 )
-from dicomzarr_watch.dicom.instance import Instance
+from dicomzarr_watch.dicom.instance import Instance, read_header
+from dicomzarr_watch.dicom.part10 import DEFLATED
+from dicomzarr_watch.dicom.pixels import NotDecodedError, decode, encoded_frames
 from dicomzarr_watch.errors import SourceChangedError
 
 Progress = Callable[[int], None]
@@ -69,7 +72,10 @@ def write(
     threads: int,
     progress: Progress,
 ) -> Written:
-    """Write the whole store into the new folder `store`; files are on disk, folders not yet."""
+    """Write the whole store into the new folder `store`; files are on disk, folders not yet.
+
+    Raises UndecodedError if frames of some files cannot be decoded; the store is of no use then.
+    """
     root = zarr.open_group(store, mode="w-", attributes=layout.root_attributes(plan.images))
     dicom = root.create_group(layout.DICOM_GROUP)
     for image in plan.images:
@@ -84,6 +90,8 @@ def write(
             writing.file(n, sources[n], instances[n], plan.planes.get(n, ()))
             progress(instances[n].size)
         writing.settle()
+        if writing.undecoded:
+            raise UndecodedError(frozenset(writing.undecoded))
         for n in sorted(writing.unlike):
             writing.keep_pixels(n, sources[n], instances[n])
         writing.finish()
@@ -96,6 +104,14 @@ def write(
         tuple(writing.kept_at.get(n, -1) for n in plan.files),
         tuple(sources[n].name for n in sorted(writing.unlike)),
     )
+
+
+class UndecodedError(Exception):
+    """Files whose frames no decoder could read, by number; to be planned without a view."""
+
+    def __init__(self, files: frozenset[int]) -> None:
+        super().__init__(f"{len(files)} files")
+        self.files = files
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +131,7 @@ class _Writing:
         self.rows: dict[int, _Row] = {}
         self.kept_at: dict[int, int] = {}
         self.unlike: set[int] = set()
+        self.undecoded: set[int] = set()
         self._store = store
         self._images = plan.images
         self._pool = pool
@@ -132,11 +149,14 @@ class _Writing:
         header_offset = self.headers.size
         with opened(source) as stream:
             self.headers.append(_read(stream, instance.head_bytes, digest))
-            if isinstance(instance.frames, FrameRun):
-                self._take_frames(number, stream, instance.frames, planes, digest)
+            run = instance.frames if isinstance(instance.frames, FrameRun) else None
+            if run is not None and not run.encoding:
+                self._take_frames(number, _reader(stream, digest), run, planes)
             else:
                 self._keep(number, _pieces(stream, instance.pixel_bytes, digest))
             self.headers.append(_read(stream, instance.tail_bytes, digest))
+            if run is not None and run.encoding:
+                self._take_encoded(number, stream, run, planes)
         self.rows[number] = _Row(digest.digest(), header_offset, self._frames, len(planes))
         self._frames += len(planes)
 
@@ -150,8 +170,12 @@ class _Writing:
         """Write what has been compressed, in order, until at most so much is under way."""
         while len(self._pending) > most:
             number, future, places = self._pending.popleft()
-            encoded = future.result()
-            if not encoded.is_like:
+            try:
+                encoded = future.result()
+            except NotDecodedError:
+                self.undecoded.add(number)
+                continue
+            if not encoded.is_like and number not in self.kept_at:
                 self.unlike.add(number)
             for (image, plane), chunk in zip(places, encoded.chunks, strict=True):
                 self._put(image, plane, chunk)
@@ -175,22 +199,45 @@ class _Writing:
         for data in pieces:
             self.residue.append(data)
 
+    def _take_encoded(
+        self, number: int, stream: BinaryIO, run: FrameRun, planes: Sequence[tuple[int, int]]
+    ) -> None:
+        """See what is kept encoded; what cannot be decoded is told at the end, for all files."""
+        if run.encoding == DEFLATED:
+            inflated = io.BytesIO(read_header(stream).data)
+            inflated.seek(run.start)
+            self._take_frames(number, inflated.read, run, planes)
+            return
+        stream.seek(run.start)
+        try:
+            for place, frame in zip(planes, encoded_frames(stream, run), strict=True):
+                self._submit(number, [place], _encode_decoded, frame, run)
+        except NotDecodedError:
+            self.undecoded.add(number)
+
     def _take_frames(
         self,
         number: int,
-        stream: BinaryIO,
+        read: Callable[[int], bytes],
         run: FrameRun,
         planes: Sequence[tuple[int, int]],
-        digest: hashlib._Hash,
     ) -> None:
         needs_words = run.format.is_packed or run.format.is_word_swapped
         step = ALIGNED_FRAMES if needs_words else 1
         for start in range(0, run.count, step):
             places = list(planes[start : start + step])
-            data = _read(stream, stored_bytes(run.format, len(places)), digest)
-            coming = self._pool.submit(_encode, data, run.format, len(places))
-            self._pending.append((number, coming, places))
-            self.settle(self._limit)
+            data = read(stored_bytes(run.format, len(places)))
+            self._submit(number, places, _encode, data, run.format, len(places))
+
+    def _submit(
+        self,
+        number: int,
+        places: list[tuple[int, int]],
+        encode: Callable[..., _Encoded],
+        *data: object,
+    ) -> None:
+        self._pending.append((number, self._pool.submit(encode, *data), places))
+        self.settle(self._limit)
 
     def _put(self, number: int, plane: int, chunk: bytes) -> None:
         image = self._images[number]
@@ -264,6 +311,17 @@ def _encode(data: bytes, pixel_format: PixelFormat, count: int) -> _Encoded:
     stored = np.ascontiguousarray(frames, pixel_format.stored_dtype)
     chunks = tuple(bytes(codec.encode(frame)) for frame in stored)
     return _Encoded(chunks, is_verbatim(frames, data, pixel_format))
+
+
+def _encode_decoded(frame: bytes, run: FrameRun) -> _Encoded:
+    """Decode one frame and compress what it shows."""
+    codec = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE)
+    samples = np.ascontiguousarray(decode(frame, run), run.format.stored_dtype)
+    return _Encoded((bytes(codec.encode(samples)),), is_like=True)
+
+
+def _reader(stream: BinaryIO, digest: hashlib._Hash) -> Callable[[int], bytes]:
+    return lambda count: _read(stream, count, digest)
 
 
 def _read(stream: BinaryIO, count: int, digest: hashlib._Hash) -> bytes:

@@ -7,18 +7,23 @@ Frame layouts are those of PS3.5 section 8 and PS3.3 C.7.6.3.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from dicomzarr_watch.dicom import tags
-from dicomzarr_watch.dicom.part10 import Element, Part10
+from dicomzarr_watch.dicom.part10 import DEFLATED, Element, Part10
 from dicomzarr_watch.dicom.values import Values
 
 FRAME_LIMIT_BYTES: Final = (1 << 31) - (1 << 16)
 """What one Blosc chunk can hold."""
+
+VIDEO: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))
+"""MPEG-2, H.264 and HEVC (PS3.5 8.2.5 and on), and their fragmentable forms below a suffix."""
+
+_SUBSAMPLED: Final = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422"})
 
 ALIGNED_FRAMES: Final = 16
 """So many frames start at a whole 16-bit word, however few bits a frame has."""
@@ -38,6 +43,7 @@ class PixelFormat:
 
     kind: `u`, `i` or `f`; bits: allocated bits of one sample.
     is_word_swapped: bytes stand as big endian 16-bit words though samples are shorter (PS3.5 8.2).
+    is_subsampled: two pixels in a row share their chroma samples (PS3.3 C.7.6.3.1.2, 4:2:2).
     """
 
     rows: int
@@ -50,6 +56,7 @@ class PixelFormat:
     is_planar: bool
     is_big_endian: bool
     is_word_swapped: bool = False
+    is_subsampled: bool = False
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
@@ -86,12 +93,17 @@ class PixelFormat:
 
 @dataclass(frozen=True, slots=True)
 class FrameRun:
-    """The frames of one file: `count` of them, `stored_bytes` in all, from offset `start`."""
+    """The frames of one file: `count` of them, `stored_bytes` in all, from offset `start`.
+
+    encoding: the transfer syntax if they must be decoded to be seen; then `start` is where the
+    encapsulated pixel data begins, or, in a deflated file, an offset of the inflated data set.
+    """
 
     format: PixelFormat
     count: int
     start: int
     stored_bytes: int
+    encoding: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,25 +120,31 @@ def frame_run(part10: Part10, values: Values) -> FrameRun | NoFrames:
         return NoFrames(part10.problem, is_odd=True)
     if part10.pixel is None:
         return NoFrames("no-pixel-data")
-    if not part10.is_native:
-        return NoFrames("not-decoded")
+    if part10.transfer_syntax.removesuffix(".1") in VIDEO:
+        return NoFrames("video")
     pixel_format = _pixel_format(part10.pixel, values)
     if isinstance(pixel_format, NoFrames):
         return pixel_format
     count = values.numeral(tags.NUMBER_OF_FRAMES) if tags.NUMBER_OF_FRAMES in values else 1
     if count is None or count < 1:
         return NoFrames("number-of-frames", is_odd=True)
+    if part10.pixel.is_undefined_length:
+        size = part10.pixel.end - part10.pixel.value
+        decoded = replace(pixel_format, is_planar=False, is_word_swapped=False, is_subsampled=False)
+        return FrameRun(decoded, count, part10.pixel.value, size, part10.transfer_syntax)
     needed = stored_bytes(pixel_format, count)
-    if pixel_format.is_word_swapped and needed % 2:
-        return NoFrames("odd-word-swapped", is_odd=True)
     if needed > part10.pixel.end - part10.pixel.value:
         return NoFrames("pixel-data-too-short", is_odd=True)
-    return FrameRun(pixel_format, count, part10.pixel.value, needed)
+    encoding = DEFLATED if part10.inflated is not None else ""
+    return FrameRun(pixel_format, count, part10.pixel.value, needed, encoding)
 
 
 def stored_bytes(pixel_format: PixelFormat, count: int) -> int:
-    """Return how many bytes `count` frames take in a file; packed ones need not end at a byte."""
-    return (pixel_format.pixels * pixel_format.bits * count + 7) // 8
+    """Return how many bytes `count` frames take in a file; they need not end at a byte or word."""
+    if pixel_format.is_subsampled:
+        return pixel_format.rows * pixel_format.columns * 2 * count
+    needed = (pixel_format.pixels * pixel_format.bits * count + 7) // 8
+    return needed + needed % 2 if pixel_format.is_word_swapped else needed
 
 
 def view(stored: bytes, pixel_format: PixelFormat) -> Samples:
@@ -143,7 +161,10 @@ def view(stored: bytes, pixel_format: PixelFormat) -> Samples:
         count = len(data) * 8 // pixel_format.pixels
         bits = np.unpackbits(data, count=count * pixel_format.pixels, bitorder="little")
         return bits.reshape(count, *pixel_format.shape)
+    if pixel_format.is_subsampled:
+        return _with_all_chroma(np.frombuffer(stored, np.uint8), pixel_format)
     samples = np.frombuffer(stored, pixel_format.stored_dtype)
+    samples = samples[: len(samples) // pixel_format.pixels * pixel_format.pixels]
     return _without_unused_bits(samples, pixel_format).reshape(-1, *pixel_format.shape)
 
 
@@ -151,9 +172,13 @@ def verbatim(samples: Samples, pixel_format: PixelFormat) -> bytes:
     """Return the bytes that whole frames have in a file; the inverse of `view`."""
     if pixel_format.is_packed:
         stored = np.packbits(samples.reshape(-1).astype(bool), bitorder="little").tobytes()
+    elif pixel_format.is_subsampled:
+        stored = _with_half_chroma(samples)
     else:
         stored = np.ascontiguousarray(samples, pixel_format.stored_dtype).tobytes()
-    return _swapped(stored) if pixel_format.is_word_swapped else stored
+    if pixel_format.is_word_swapped:
+        return _swapped(stored + b"\0" * (len(stored) % 2))
+    return stored
 
 
 def is_verbatim(samples: Samples, stored: bytes, pixel_format: PixelFormat) -> bool:
@@ -161,6 +186,22 @@ def is_verbatim(samples: Samples, stored: bytes, pixel_format: PixelFormat) -> b
     if np.may_share_memory(samples, np.frombuffer(stored, np.uint8)):
         return True  # the view is the bytes themselves
     return verbatim(samples, pixel_format) == stored
+
+
+def _with_all_chroma(stored: Samples, pixel_format: PixelFormat) -> Samples:
+    """Give every pixel its Y, Cb and Cr; two pixels stand in the file as Y, Y, Cb, Cr."""
+    pairs = stored.reshape(-1, 4)
+    samples = np.empty((len(pairs), 2, 3), np.uint8)
+    samples[:, :, 0] = pairs[:, :2]
+    samples[:, :, 1] = pairs[:, 2:3]
+    samples[:, :, 2] = pairs[:, 3:]
+    return samples.reshape(-1, *pixel_format.shape)
+
+
+def _with_half_chroma(samples: Samples) -> bytes:
+    """Undo `_with_all_chroma`."""
+    pairs = samples.reshape(-1, 2, 3)
+    return np.concatenate([pairs[:, :, 0], pairs[:, 0, 1:]], axis=1).astype(np.uint8).tobytes()
 
 
 def _swapped(stored: bytes) -> bytes:
@@ -186,8 +227,9 @@ def _pixel_format(pixel: Element, values: Values) -> PixelFormat | NoFrames:
         return NoFrames("no-matrix-size", is_odd=True)
     if bits not in _BITS_ALLOCATED[pixel.tag]:
         return NoFrames("bits-allocated", is_odd=True)
-    if photometric.startswith(("YBR_FULL_4", "YBR_PARTIAL_4")):
-        return NoFrames("chroma-subsampled")
+    is_subsampled = photometric in _SUBSAMPLED and not pixel.is_undefined_length
+    if is_subsampled and (bits, samples, columns % 2) != (8, 3, 0):
+        return NoFrames("chroma-subsampled", is_odd=True)
     if rows * columns * samples * max(bits // 8, 1) > FRAME_LIMIT_BYTES:
         return NoFrames("frame-too-large", is_odd=True)
     stored = values.number(tags.BITS_STORED) or bits
@@ -203,4 +245,5 @@ def _pixel_format(pixel: Element, values: Values) -> PixelFormat | NoFrames:
         is_planar=samples > 1 and values.number(tags.PLANAR_CONFIGURATION) == 1,
         is_big_endian=values.part10.is_big_endian and bits > 8,
         is_word_swapped=values.part10.is_big_endian and bits <= 8 and pixel.vr == b"OW",
+        is_subsampled=is_subsampled,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import IO
 
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.frames import FrameRun, NoFrames, frame_run
@@ -38,6 +38,10 @@ class Instance:
     def tail_bytes(self) -> int:
         return self.size - self.head_bytes - self.pixel_bytes
 
+    def not_viewed(self, reason: str) -> Instance:
+        """Return the same instance, kept as it is cut, its frames not to be seen."""
+        return replace(self, frames=NoFrames(reason, is_odd=True))
+
     def kept_whole(self, reason: str) -> Instance:
         """Return the same instance, its pixels not to be seen as frames."""
         return replace(
@@ -65,7 +69,7 @@ class Header:
     data: bytes
 
 
-def read_header(stream: BinaryIO) -> Header:
+def read_header(stream: IO[bytes]) -> Header:
     """Read a file up to its pixel data; raises OSError only."""
     size = stream.seek(0, 2)
 
@@ -108,10 +112,10 @@ def _instance(part10: Part10, data: bytes) -> Instance:
 
 def _spans(part10: Part10, frames: FrameRun | NoFrames) -> tuple[int, int]:
     """Return the lengths of the head and of the pixel bytes; a file without frames may be whole."""
-    if isinstance(frames, FrameRun):
-        return frames.start, frames.stored_bytes
     if part10.pixel is None or part10.inflated is not None or part10.problem:
         return 0, part10.size
+    if isinstance(frames, FrameRun):
+        return frames.start, frames.stored_bytes
     return part10.pixel.value, part10.pixel.end - part10.pixel.value
 
 

@@ -1,0 +1,120 @@
+"""Encapsulated pixel data decoded to stored values, through pydicom and its decoders.
+
+Only this module knows the decoders. The first one that can read a frame makes the view; another
+one, where there is another, is the witness: exact bytes do not prove a decoded view.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Iterator
+from itertools import islice
+from typing import IO, Any, Final
+
+import numpy as np
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID
+
+from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat, Samples, stored_bytes, view
+
+LOSSY: Final = frozenset(
+    {
+        "1.2.840.10008.1.2.4.50",
+        "1.2.840.10008.1.2.4.51",
+        "1.2.840.10008.1.2.4.81",
+        "1.2.840.10008.1.2.4.91",
+        "1.2.840.10008.1.2.4.203",
+    }
+)
+"""Two right decoders may differ on these by rounding (JPEG: PS3.5 A.4.1, ISO/IEC 10918-2)."""
+
+
+DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
+
+
+class NotDecodedError(Exception):
+    """No decoder could read a frame, or it is not what the header says; the message has no data."""
+
+
+def decoders(transfer_syntax: str) -> tuple[str, ...]:
+    """Return the decoders that are there for a transfer syntax, the first one first."""
+    if transfer_syntax == DEFLATED_FRAMES:
+        return ("zlib",)
+    try:
+        return tuple(get_decoder(UID(transfer_syntax)).available_plugins)
+    except NotImplementedError:
+        return ()
+
+
+def encoded_frames(stream: IO[bytes], run: FrameRun) -> Iterator[bytes]:
+    """Yield the encoded frames of a file whose stream stands at its encapsulated pixel data.
+
+    Raises NotDecodedError if there are fewer than the header says.
+    """
+    found = 0
+    try:
+        for frame in islice(generate_frames(stream, number_of_frames=run.count), run.count):
+            found += 1
+            yield frame
+    except Exception as error:  # whatever broken fragments lead to
+        raise NotDecodedError(type(error).__name__) from error
+    if found < run.count:
+        raise NotDecodedError("fewer frames than said")
+
+
+def decode(frame: bytes, run: FrameRun, decoder: str = "") -> Samples:
+    """Decode one frame to its stored values; shape as `run.format.shape`.
+
+    decoder: the one to use; else the first that can. Raises NotDecodedError.
+    """
+    try:
+        if run.encoding == DEFLATED_FRAMES:
+            return _inflated(frame, run)
+        chosen = get_decoder(UID(run.encoding))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            samples, _ = chosen.as_array(
+                encapsulate([frame], has_bot=False),
+                index=0,
+                raw=True,
+                decoding_plugin=decoder,
+                **_options(run.format),
+            )
+    except Exception as error:  # decoders raise whatever they like
+        raise NotDecodedError(type(error).__name__) from error
+    if samples.dtype != run.format.dtype or samples.shape != run.format.shape:
+        raise NotDecodedError("other samples than the header says")
+    found: Samples = samples
+    return found
+
+
+def _inflated(frame: bytes, run: FrameRun) -> Samples:
+    """Inflate a frame of Deflated Image Frame Compression (PS3.5 A.4.13)."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    needed = stored_bytes(run.format, 1)
+    data = inflate.decompress(frame, needed)
+    return view(data[:needed], run.format)[0]
+
+
+def farthest(one: Samples, other: Samples) -> float:
+    """Return the largest difference of two frames."""
+    if np.array_equal(one, other):
+        return 0.0
+    return float(np.abs(one.astype(np.float64) - other.astype(np.float64)).max())
+
+
+def _options(pixel_format: PixelFormat) -> dict[str, Any]:
+    return {
+        "rows": pixel_format.rows,
+        "columns": pixel_format.columns,
+        "samples_per_pixel": pixel_format.samples,
+        "photometric_interpretation": pixel_format.photometric,
+        "bits_allocated": pixel_format.bits,
+        "bits_stored": pixel_format.bits_stored,
+        "pixel_representation": int(pixel_format.kind == "i"),
+        "number_of_frames": 1,
+        "planar_configuration": 0,
+        "pixel_keyword": "PixelData",
+    }
