@@ -95,7 +95,8 @@ def _inflated(frame: bytes, run: FrameRun) -> Samples:
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     needed = stored_bytes(run.format, 1)
     data = inflate.decompress(frame, needed)
-    return view(data[:needed], run.format)[0]
+    found: Samples = view(data[:needed], run.format)[0]
+    return found
 
 
 def farthest(one: Samples, other: Samples) -> float:
