@@ -19,7 +19,6 @@ import zarr
 
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.dicom.frames import (
-    ALIGNED_FRAMES,
     PixelFormat,
     Samples,
     verbatim,
@@ -180,12 +179,10 @@ class _Frame:
 
 def _verbatim(frames: Iterator[_Frame]) -> Iterator[bytes]:
     """Undo the view of one file's frames."""
-    while block := list(islice(frames, ALIGNED_FRAMES)):
+    while block := list(islice(frames, 1)):
         pixel_format = block[0].format
-        if pixel_format.is_packed or pixel_format.is_word_swapped:
-            yield verbatim(np.stack([f.samples for f in block]), pixel_format)
-        else:
-            yield from (verbatim(f.samples, pixel_format) for f in block)
+        block += islice(frames, pixel_format.block_frames - 1)
+        yield verbatim(np.stack([f.samples for f in block]), pixel_format)
 
 
 def _runs(places: npt.NDArray[np.int64], images: Sequence[StoredImage]) -> Iterator[PlaneRun]:

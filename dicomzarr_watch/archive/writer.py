@@ -28,7 +28,6 @@ from dicomzarr_watch.archive.layout import ImagePlan, Plan
 from dicomzarr_watch.archive.shard import ShardFile, write_all
 from dicomzarr_watch.archive.work import Source, opened
 from dicomzarr_watch.dicom.frames import (
-    ALIGNED_FRAMES,
     FrameRun,
     PixelFormat,
     is_verbatim,
@@ -136,7 +135,7 @@ class _Writing:
         self._images = plan.images
         self._pool = pool
         self._limit = limit
-        self._pending: deque[tuple[int, Future[_Encoded], list[tuple[int, int]]]] = deque()
+        self._pending: deque[tuple[int, Future[_Encoded], Sequence[tuple[int, int]]]] = deque()
         self._finishing: list[Future[None]] = []
         self._shards: dict[tuple[int, str], ShardFile] = {}
         self._frames = 0
@@ -210,8 +209,9 @@ class _Writing:
             return
         stream.seek(run.start)
         try:
-            for place, frame in zip(planes, encoded_frames(stream, run), strict=True):
-                self._submit(number, [place], _encode_decoded, frame, run)
+            step = max(run.format.mosaic_slices, 1)
+            for n, frame in enumerate(encoded_frames(stream, run)):
+                self._submit(number, planes[n * step : (n + 1) * step], _encode_decoded, frame, run)
         except NotDecodedError:
             self.undecoded.add(number)
 
@@ -222,17 +222,16 @@ class _Writing:
         run: FrameRun,
         planes: Sequence[tuple[int, int]],
     ) -> None:
-        needs_words = run.format.is_packed or run.format.is_word_swapped
-        step = ALIGNED_FRAMES if needs_words else 1
+        step = run.format.block_frames
         for start in range(0, run.count, step):
-            places = list(planes[start : start + step])
+            places = planes[start : start + step]
             data = read(stored_bytes(run.format, len(places)))
             self._submit(number, places, _encode, data, run.format, len(places))
 
     def _submit(
         self,
         number: int,
-        places: list[tuple[int, int]],
+        places: Sequence[tuple[int, int]],
         encode: Callable[..., _Encoded],
         *data: object,
     ) -> None:
@@ -316,8 +315,8 @@ def _encode(data: bytes, pixel_format: PixelFormat, count: int) -> _Encoded:
 def _encode_decoded(frame: bytes, run: FrameRun) -> _Encoded:
     """Decode one frame and compress what it shows."""
     codec = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE)
-    samples = np.ascontiguousarray(decode(frame, run), run.format.stored_dtype)
-    return _Encoded((bytes(codec.encode(samples)),), is_like=True)
+    frames = np.ascontiguousarray(decode(frame, run), run.format.stored_dtype)
+    return _Encoded(tuple(bytes(codec.encode(f)) for f in frames), is_like=True)
 
 
 def _reader(stream: BinaryIO, digest: hashlib._Hash) -> Callable[[int], bytes]:

@@ -7,6 +7,7 @@ Frame layouts are those of PS3.5 section 8 and PS3.3 C.7.6.3.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.part10 import DEFLATED, Element, Part10
+from dicomzarr_watch.dicom.siemens import mosaic_slices
 from dicomzarr_watch.dicom.values import Values
 
 FRAME_LIMIT_BYTES: Final = (1 << 31) - (1 << 16)
@@ -44,6 +46,7 @@ class PixelFormat:
     kind: `u`, `i` or `f`; bits: allocated bits of one sample.
     is_word_swapped: bytes stand as big endian 16-bit words though samples are shorter (PS3.5 8.2).
     is_subsampled: two pixels in a row share their chroma samples (PS3.3 C.7.6.3.1.2, 4:2:2).
+    mosaic_slices: so many frames are tiles of one stored frame, row by row (Siemens).
     """
 
     rows: int
@@ -57,6 +60,7 @@ class PixelFormat:
     is_big_endian: bool
     is_word_swapped: bool = False
     is_subsampled: bool = False
+    mosaic_slices: int = 0
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
@@ -72,6 +76,17 @@ class PixelFormat:
     def is_packed(self) -> bool:
         """Whether eight samples share a byte (PS3.5 8.1.1)."""
         return self.bits == 1
+
+    @property
+    def tiles(self) -> int:
+        """Tiles in a row and in a column of a stored frame."""
+        return math.isqrt(max(self.mosaic_slices, 1) - 1) + 1
+
+    @property
+    def block_frames(self) -> int:
+        """Frames after which the stored bytes are at a whole byte, word and mosaic again."""
+        needs_words = self.is_packed or self.is_word_swapped
+        return self.mosaic_slices or (ALIGNED_FRAMES if needs_words else 1)
 
     @property
     def pixels(self) -> int:
@@ -125,9 +140,11 @@ def frame_run(part10: Part10, values: Values) -> FrameRun | NoFrames:
     pixel_format = _pixel_format(part10.pixel, values)
     if isinstance(pixel_format, NoFrames):
         return pixel_format
+    pixel_format = _as_mosaic(pixel_format, values)
     count = values.numeral(tags.NUMBER_OF_FRAMES) if tags.NUMBER_OF_FRAMES in values else 1
     if count is None or count < 1:
         return NoFrames("number-of-frames", is_odd=True)
+    count *= max(pixel_format.mosaic_slices, 1)
     if part10.pixel.is_undefined_length:
         size = part10.pixel.end - part10.pixel.value
         decoded = replace(pixel_format, is_planar=False, is_word_swapped=False, is_subsampled=False)
@@ -139,8 +156,22 @@ def frame_run(part10: Part10, values: Values) -> FrameRun | NoFrames:
     return FrameRun(pixel_format, count, part10.pixel.value, needed, encoding)
 
 
+def _as_mosaic(pixel_format: PixelFormat, values: Values) -> PixelFormat:
+    slices = mosaic_slices(values)
+    found = replace(pixel_format, mosaic_slices=slices)
+    is_whole = not (pixel_format.rows % found.tiles or pixel_format.columns % found.tiles)
+    if slices < 1 or not is_whole or pixel_format.samples > 1 or pixel_format.is_packed:
+        return pixel_format
+    tiles = found.tiles
+    return replace(found, rows=pixel_format.rows // tiles, columns=pixel_format.columns // tiles)
+
+
 def stored_bytes(pixel_format: PixelFormat, count: int) -> int:
     """Return how many bytes `count` frames take in a file; they need not end at a byte or word."""
+    if pixel_format.mosaic_slices:
+        whole = replace(pixel_format, mosaic_slices=0)
+        mosaics = -(-count // pixel_format.mosaic_slices)
+        return stored_bytes(whole, mosaics * pixel_format.tiles**2)
     if pixel_format.is_subsampled:
         return pixel_format.rows * pixel_format.columns * 2 * count
     needed = (pixel_format.pixels * pixel_format.bits * count + 7) // 8
@@ -165,7 +196,26 @@ def view(stored: bytes, pixel_format: PixelFormat) -> Samples:
         return _with_all_chroma(np.frombuffer(stored, np.uint8), pixel_format)
     samples = np.frombuffer(stored, pixel_format.stored_dtype)
     samples = samples[: len(samples) // pixel_format.pixels * pixel_format.pixels]
-    return _without_unused_bits(samples, pixel_format).reshape(-1, *pixel_format.shape)
+    return unfolded(_without_unused_bits(samples, pixel_format), pixel_format)
+
+
+def unfolded(samples: Samples, pixel_format: PixelFormat) -> Samples:
+    """Shape samples as frames; the tiles of a mosaic become frames of their own."""
+    if not pixel_format.mosaic_slices:
+        return samples.reshape(-1, *pixel_format.shape)
+    tiles, rows, columns = pixel_format.tiles, pixel_format.rows, pixel_format.columns
+    grid = samples.reshape(-1, tiles, rows, tiles, columns).swapaxes(2, 3)
+    frames = grid.reshape(-1, tiles * tiles, rows, columns)[:, : pixel_format.mosaic_slices]
+    return np.ascontiguousarray(frames.reshape(-1, rows, columns))
+
+
+def _folded(frames: Samples, pixel_format: PixelFormat) -> Samples:
+    """Undo `unfolded`; the tiles that hold no slice are zero."""
+    tiles, rows, columns = pixel_format.tiles, pixel_format.rows, pixel_format.columns
+    slices = frames.reshape(-1, pixel_format.mosaic_slices, rows, columns)
+    grid = np.zeros((len(slices), tiles * tiles, rows, columns), frames.dtype)
+    grid[:, : pixel_format.mosaic_slices] = slices
+    return grid.reshape(-1, tiles, tiles, rows, columns).swapaxes(2, 3)
 
 
 def verbatim(samples: Samples, pixel_format: PixelFormat) -> bytes:
@@ -175,6 +225,8 @@ def verbatim(samples: Samples, pixel_format: PixelFormat) -> bytes:
     elif pixel_format.is_subsampled:
         stored = _with_half_chroma(samples)
     else:
+        if pixel_format.mosaic_slices:
+            samples = _folded(samples, pixel_format)
         stored = np.ascontiguousarray(samples, pixel_format.stored_dtype).tobytes()
     if pixel_format.is_word_swapped:
         return _swapped(stored + b"\0" * (len(stored) % 2))
@@ -183,7 +235,9 @@ def verbatim(samples: Samples, pixel_format: PixelFormat) -> bytes:
 
 def is_verbatim(samples: Samples, stored: bytes, pixel_format: PixelFormat) -> bool:
     """Tell whether the inverse of a view gives the stored bytes back."""
-    if np.may_share_memory(samples, np.frombuffer(stored, np.uint8)):
+    if not pixel_format.mosaic_slices and np.may_share_memory(
+        samples, np.frombuffer(stored, np.uint8)
+    ):
         return True  # the view is the bytes themselves
     return verbatim(samples, pixel_format) == stored
 

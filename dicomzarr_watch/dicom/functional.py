@@ -8,12 +8,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from io import BytesIO
 
+import numpy as np
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
 from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom.frames import FrameRun
+from dicomzarr_watch.dicom.geometry import normal
 from dicomzarr_watch.dicom.pose import Point, Pose
+from dicomzarr_watch.dicom.siemens import mosaic_poses
 from dicomzarr_watch.dicom.values import Values
 
 _GROUPS = (tags.SHARED_FUNCTIONAL_GROUPS_SEQUENCE, tags.PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE)
@@ -24,15 +28,30 @@ _SPACINGS = (
 )
 
 
-def frame_poses(values: Values) -> tuple[Pose, ...]:
-    """Return one pose per frame where functional groups give them, else one for the file."""
+def frame_poses(values: Values, run: FrameRun) -> tuple[Pose, ...]:
+    """Return one pose per frame where the header gives them, else one for the file."""
     pose = _top_level(values)
+    if run.format.mosaic_slices and run.count == run.format.mosaic_slices:
+        tile = run.format.rows, run.format.columns
+        return tuple(mosaic_poses(values, pose, run.format.mosaic_slices, tile))
+    offsets = values.decimals(tags.GRID_FRAME_OFFSET_VECTOR)
+    if len(offsets) == run.count > 1 and pose.position and pose.orientation:
+        return _offset(pose, offsets)
     if tags.PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE not in values:
         return (pose,)
     try:
         return _from_groups(values, pose)
     except Exception:  # noqa: BLE001 - a broken sequence costs the geometry, never the file
         return (pose,)
+
+
+def _offset(pose: Pose, offsets: tuple[float, ...]) -> tuple[Pose, ...]:
+    """Place the frames of an RT dose along the normal (PS3.3 C.8.8.3.2)."""
+    first = np.asarray(pose.position, float)
+    # absolute places along z start elsewhere than at 0; their differences are what counts
+    steps = np.asarray(offsets) - offsets[0]
+    points = first + np.outer(steps, normal(pose.orientation or ()))
+    return tuple(replace(pose, position=(float(x), float(y), float(z))) for x, y, z in points)
 
 
 def _top_level(values: Values) -> Pose:

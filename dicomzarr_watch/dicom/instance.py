@@ -102,7 +102,7 @@ def _instance(part10: Part10, data: bytes) -> Instance:
             values.text(tags.SERIES_DESCRIPTION),
         ),
         frames=frames,
-        poses=frame_poses(values) if isinstance(frames, FrameRun) else (),
+        poses=frame_poses(values, frames) if isinstance(frames, FrameRun) else (),
         head_bytes=head,
         pixel_bytes=pixel,
         rescale=_pair(values, tags.RESCALE_SLOPE, tags.RESCALE_INTERCEPT),

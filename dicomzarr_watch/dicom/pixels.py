@@ -17,7 +17,14 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
-from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat, Samples, stored_bytes, view
+from dicomzarr_watch.dicom.frames import (
+    FrameRun,
+    PixelFormat,
+    Samples,
+    stored_bytes,
+    unfolded,
+    view,
+)
 
 LOSSY: Final = frozenset(
     {
@@ -53,19 +60,21 @@ def encoded_frames(stream: IO[bytes], run: FrameRun) -> Iterator[bytes]:
 
     Raises NotDecodedError if there are fewer than the header says.
     """
-    found = 0
+    count, found = run.count // max(run.format.mosaic_slices, 1), 0
     try:
-        for frame in islice(generate_frames(stream, number_of_frames=run.count), run.count):
+        for frame in islice(generate_frames(stream, number_of_frames=count), count):
             found += 1
             yield frame
     except Exception as error:  # whatever broken fragments lead to
         raise NotDecodedError(type(error).__name__) from error
-    if found < run.count:
+    if found < count:
         raise NotDecodedError("fewer frames than said")
 
 
 def decode(frame: bytes, run: FrameRun, decoder: str = "") -> Samples:
-    """Decode one frame to its stored values; shape as `run.format.shape`.
+    """Decode one stored frame to its stored values; (frames, *run.format.shape).
+
+    A mosaic holds several frames, any other stored frame one.
 
     decoder: the one to use; else the first that can. Raises NotDecodedError.
     """
@@ -84,19 +93,19 @@ def decode(frame: bytes, run: FrameRun, decoder: str = "") -> Samples:
             )
     except Exception as error:  # decoders raise whatever they like
         raise NotDecodedError(type(error).__name__) from error
-    if samples.dtype != run.format.dtype or samples.shape != run.format.shape:
+    stored = run.format.pixels * run.format.tiles**2
+    if samples.dtype != run.format.dtype or samples.size != stored:
         raise NotDecodedError("other samples than the header says")
-    found: Samples = samples
-    return found
+    return unfolded(samples, run.format)
 
 
 def _inflated(frame: bytes, run: FrameRun) -> Samples:
     """Inflate a frame of Deflated Image Frame Compression (PS3.5 A.4.13)."""
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    needed = stored_bytes(run.format, 1)
+    frames = max(run.format.mosaic_slices, 1)
+    needed = stored_bytes(run.format, frames)
     data = inflate.decompress(frame, needed)
-    found: Samples = view(data[:needed], run.format)[0]
-    return found
+    return view(data[:needed], run.format)[:frames]
 
 
 def farthest(one: Samples, other: Samples) -> float:
@@ -108,8 +117,8 @@ def farthest(one: Samples, other: Samples) -> float:
 
 def _options(pixel_format: PixelFormat) -> dict[str, Any]:
     return {
-        "rows": pixel_format.rows,
-        "columns": pixel_format.columns,
+        "rows": pixel_format.rows * pixel_format.tiles,
+        "columns": pixel_format.columns * pixel_format.tiles,
         "samples_per_pixel": pixel_format.samples,
         "photometric_interpretation": pixel_format.photometric,
         "bits_allocated": pixel_format.bits,

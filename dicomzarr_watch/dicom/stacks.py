@@ -64,6 +64,7 @@ SPLIT_RULES: Final[dict[str, Callable[[Frame], Hashable]]] = {
         f.format.is_big_endian,
         f.format.is_word_swapped,
         f.format.is_subsampled,
+        f.format.mosaic_slices,
     ),
     "orientation": _orientation,
     "frame of reference": lambda f: f.pose.frame_of_reference,
