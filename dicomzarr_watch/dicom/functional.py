@@ -7,16 +7,18 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from io import BytesIO
+from typing import Final
 
 import numpy as np
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
+from pydicom.multival import MultiValue
 
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.geometry import normal
-from dicomzarr_watch.dicom.pose import Point, Pose
+from dicomzarr_watch.dicom.pose import Meaning, Moment, Point, Pose
 from dicomzarr_watch.dicom.siemens import mosaic_poses
 from dicomzarr_watch.dicom.values import Values
 
@@ -25,6 +27,30 @@ _SPACINGS = (
     tags.PIXEL_SPACING,
     tags.IMAGER_PIXEL_SPACING,
     tags.NOMINAL_SCANNED_PIXEL_SPACING,
+)
+
+
+IMAGE_TYPE_VALUES: Final = 3
+"""Further values of the image type are the maker's own (PS3.3 C.7.6.1.1.2)."""
+
+_DIFFUSION: Final = (
+    (0x00189087, 0x00189089),  # the standard's
+    (0x0019100C, 0x0019100E),  # Siemens
+    (0x00431039, 0x00000000),  # GE
+    (0x20011003, 0x00000000),  # Philips
+    (0x00651009, 0x00651037),  # UIH
+)
+"""Elements of b-value and direction, by maker."""
+
+_MEANINGS: Final = (
+    ("image type", "MRImageFrameTypeSequence", "FrameType"),
+    ("image type", "CTImageFrameTypeSequence", "FrameType"),
+    ("image type", "PETFrameTypeSequence", "FrameType"),
+    ("complex component", "MRImageFrameTypeSequence", "ComplexImageComponent"),
+    ("echo", "MREchoSequence", "EffectiveEchoTime"),
+    ("reconstruction kernel", "CTReconstructionSequence", "ConvolutionKernel"),
+    ("tube voltage", "CTXRayDetailsSequence", "KVP"),
+    ("segment", "SegmentIdentificationSequence", "ReferencedSegmentNumber"),
 )
 
 
@@ -58,6 +84,11 @@ def _top_level(values: Values) -> Pose:
     spacing = next((s for s in map(values.decimals, _SPACINGS) if len(s) == 2), None)
     orientation = values.decimals(tags.IMAGE_ORIENTATION_PATIENT)
     number = values.numeral(tags.INSTANCE_NUMBER)
+    times = (
+        values.numeral(tags.TEMPORAL_POSITION_IDENTIFIER),
+        acquisition_time(values),
+        values.decimal(tags.TRIGGER_TIME),
+    )
     return Pose(
         position=_point(values.decimals(tags.IMAGE_POSITION_PATIENT)),
         orientation=orientation if len(orientation) == 6 else None,
@@ -66,25 +97,54 @@ def _top_level(values: Values) -> Pose:
         spacing_between=values.decimal(tags.SPACING_BETWEEN_SLICES),
         frame_of_reference=values.text(tags.FRAME_OF_REFERENCE_UID),
         instance_number=number,
-        times=(
-            values.numeral(tags.TEMPORAL_POSITION_IDENTIFIER),
-            acquisition_time(values),
-            values.decimal(tags.TRIGGER_TIME),
-            number,
-        ),
+        meaning=meaning(values),
+        times=(*map(_moment, times), diffusion(values), _moment(number)),
     )
+
+
+def meaning(values: Values) -> Meaning:
+    """Return what sets an instance's values apart within its series."""
+    said = {
+        "series number": values.text(tags.SERIES_NUMBER),
+        "image type": "\\".join(values.texts(tags.IMAGE_TYPE)[:IMAGE_TYPE_VALUES]),
+        "complex component": values.text(tags.COMPLEX_IMAGE_COMPONENT),
+        "echo": values.text(tags.ECHO_NUMBERS),
+        "reconstruction kernel": values.text(tags.CONVOLUTION_KERNEL),
+        "tube voltage": values.text(tags.KVP),
+    }
+    return tuple(sorted((name, value) for name, value in said.items() if value))
+
+
+def diffusion(values: Values) -> Moment | None:
+    """Return the b-value and, where it is said, the direction; standard or private elements."""
+    for b_value, direction in _DIFFUSION:
+        found = values.decimals(b_value) or values.doubles(b_value)
+        if found:
+            # GE adds 1e9 to mark something else in the same number
+            return (found[0] % 1e6, *(values.doubles(direction) or values.decimals(direction)))
+    return None
+
+
+def _moment(value: float | None) -> Moment | None:
+    return None if value is None else (float(value),)
 
 
 def acquisition_time(values: Values) -> float | None:
     """Return when the acquisition began, as a number that orders: yyyymmddHHMMSS.ffffff."""
-    moment = values.text(tags.ACQUISITION_DATE_TIME).split("+")[0].split("-")[0]
+    moment = values.text(tags.ACQUISITION_DATE_TIME)
     if not moment and values.text(tags.ACQUISITION_TIME):
         date = values.text(tags.ACQUISITION_DATE) or "0"
         moment = date + values.text(tags.ACQUISITION_TIME).replace(":", "")
+    return _as_number(moment)
+
+
+def _as_number(moment: str) -> float | None:
+    """Return a date and time as a number, without its offset from UTC."""
     try:
-        return float(moment)
+        found = float(moment.split("+", maxsplit=1)[0].split("-", maxsplit=1)[0])
     except ValueError:
         return None
+    return found if math.isfinite(found) else None
 
 
 def _from_groups(values: Values, pose: Pose) -> tuple[Pose, ...]:
@@ -116,12 +176,39 @@ def _with_groups(pose: Pose, groups: Dataset) -> Pose:
         found["thickness"] = _first(item.get("SliceThickness")) or pose.thickness
         between = _first(item.get("SpacingBetweenSlices"))
         found["spacing_between"] = between or pose.spacing_between
-    for item in _items(groups, "FrameContentSequence"):
-        temporal = _first(item.get("TemporalPositionIndex"))
-        acquired = item.get("FrameAcquisitionDateTime") or item.get("FrameReferenceDateTime")
-        moment = float(str(acquired).split("+")[0].split("-")[0]) if acquired else None
-        found["times"] = (temporal, moment, *pose.times[2:])
+    found["times"] = _times_of(groups, list(pose.times))
+    found["meaning"] = _meaning_of(groups, dict(pose.meaning))
     return replace(pose, **found)  # type: ignore[arg-type]  # keys are fields, values checked above
+
+
+def _times_of(groups: Dataset, times: list[Moment | None]) -> tuple[Moment | None, ...]:
+    """Add what the functional groups of a frame say of its time, in the order of TIME_KEYS."""
+    for item in _items(groups, "FrameContentSequence"):
+        acquired = item.get("FrameAcquisitionDateTime") or item.get("FrameReferenceDateTime")
+        times[0] = _moment(_first(item.get("TemporalPositionIndex"))) or times[0]
+        times[1] = _moment(_as_number(str(acquired or ""))) or times[1]
+    for item in _items(groups, "CardiacSynchronizationSequence"):
+        times[2] = _moment(_first(item.get("NominalCardiacTriggerDelayTime"))) or times[2]
+    for item in _items(groups, "MRDiffusionSequence"):
+        direction = [
+            float(value)
+            for inner in _items(item, "DiffusionGradientDirectionSequence")
+            for value in inner.DiffusionGradientOrientation
+        ]
+        b_value = _first(item.get("DiffusionBValue"))
+        times[3] = (float(b_value), *direction) if b_value is not None else times[3]
+    return tuple(times)
+
+
+def _meaning_of(groups: Dataset, said: dict[str, str]) -> Meaning:
+    """Add what the functional groups of a frame say to what the file says."""
+    for name, sequence, keyword in _MEANINGS:
+        for item in _items(groups, sequence):
+            value = item.get(keyword)
+            if value is not None:
+                parts = list(value) if isinstance(value, MultiValue) else [value]
+                said[name] = "\\".join(map(str, parts[:IMAGE_TYPE_VALUES]))
+    return tuple(sorted(said.items()))
 
 
 def _items(groups: Dataset, keyword: str) -> Iterable[Dataset]:

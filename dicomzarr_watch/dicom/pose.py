@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 Point = tuple[float, float, float]
+Moment = tuple[float, ...]
+"""Numbers that order, such as a time, or a b-value with its direction."""
+Meaning = tuple[tuple[str, str], ...]
+"""Names and values, sorted by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +19,9 @@ class Pose:
     position: centre of the first voxel, LPS, mm (PS3.3 C.7.6.2.1.1).
     orientation: direction cosines of a row, then of a column.
     spacing: between rows, between columns, mm; thickness and spacing_between: mm.
-    times: what may order frames at one position, the most trusted first; None where not said.
+    meaning: what sets the values of this frame apart from others of its series, by the names in
+    MEANINGS; what is not said is left out.
+    times: what may order frames at one position, by TIME_KEYS; None where not said.
     """
 
     position: Point | None = None
@@ -24,8 +31,26 @@ class Pose:
     spacing_between: float | None = None
     frame_of_reference: str = ""
     instance_number: int | None = None
-    times: tuple[float | None, ...] = (None, None, None, None)
+    meaning: Meaning = ()
+    times: tuple[Moment | None, ...] = (None,) * 5
 
 
-TIME_KEYS = ("temporal position", "acquisition time", "trigger time", "instance number")
-"""What the members of `Pose.times` are."""
+MEANINGS: Final = (
+    "series number",
+    "image type",
+    "complex component",
+    "echo",
+    "reconstruction kernel",
+    "tube voltage",
+    "segment",
+)
+"""The names that `Pose.meaning` may hold."""
+
+TIME_KEYS: Final = (
+    "temporal position",
+    "acquisition time",
+    "trigger time",
+    "b-value and direction",
+    "instance number",
+)
+"""What the members of `Pose.times` are, the most trusted first."""

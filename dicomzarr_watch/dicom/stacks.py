@@ -12,11 +12,11 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 from dicomzarr_watch.dicom.frames import PixelFormat
 from dicomzarr_watch.dicom.geometry import Geometry, along_normal, geometry, same_place
-from dicomzarr_watch.dicom.pose import TIME_KEYS, Pose
+from dicomzarr_watch.dicom.pose import MEANINGS, TIME_KEYS, Moment, Pose
 
 ORIENTATION_DIGITS: Final = 3
 
@@ -54,6 +54,10 @@ def _orientation(frame: Frame) -> Hashable:
     return tuple(round(v, ORIENTATION_DIGITS) + 0.0 for v in found) if found else None
 
 
+def _meaning(name: str) -> Callable[[Frame], Hashable]:
+    return lambda frame: dict(frame.pose.meaning).get(name, "")
+
+
 SPLIT_RULES: Final[dict[str, Callable[[Frame], Hashable]]] = {
     "matrix size": lambda f: (f.format.rows, f.format.columns),
     "sample type": lambda f: (f.format.kind, f.format.bits, f.format.bits_stored),
@@ -69,7 +73,7 @@ SPLIT_RULES: Final[dict[str, Callable[[Frame], Hashable]]] = {
     "orientation": _orientation,
     "frame of reference": lambda f: f.pose.frame_of_reference,
     "pixel spacing": lambda f: f.pose.spacing and tuple(round(v, 4) for v in f.pose.spacing),
-}
+} | {name: _meaning(name) for name in MEANINGS}
 
 
 def stack(frames: Sequence[Frame]) -> tuple[Image, ...]:
@@ -181,13 +185,13 @@ def _number(frame: Frame) -> tuple[int, int, int]:
     return (number if number is not None else 0, frame.file, frame.number)
 
 
-def _time_key(clusters: list[list[Frame]]) -> tuple[str, Callable[[Frame], tuple[float, int, int]]]:
+def _time_key(clusters: list[list[Frame]]) -> tuple[str, Callable[[Frame], tuple[Any, ...]]]:
     """Choose the first key that is known for all frames and differs at every position."""
     for i, name in enumerate(TIME_KEYS):
         if all(_tells_apart([f.pose.times[i] for f in c]) for c in clusters):
-            return name, lambda f, i=i: (f.pose.times[i] or 0.0, f.file, f.number)
-    return "file order", lambda f: (0.0, f.file, f.number)
+            return name, lambda f, i=i: (f.pose.times[i] or (), f.file, f.number)
+    return "file order", lambda f: (f.file, f.number)
 
 
-def _tells_apart(times: list[float | None]) -> bool:
+def _tells_apart(times: list[Moment | None]) -> bool:
     return None not in times and len(set(times)) == len(times)

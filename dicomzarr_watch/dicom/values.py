@@ -7,6 +7,7 @@ values and letters in numbers, and the bytes are kept whatever they say.
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass, field
 
 from dicomzarr_watch.dicom.part10 import Part10
@@ -72,6 +73,17 @@ class Values:
             found = tuple(float(part) for part in self.texts(tag))
         except ValueError:
             return ()
+        return found if all(map(math.isfinite, found)) else ()
+
+    def doubles(self, tag: int) -> tuple[float, ...]:
+        """Return the finite numbers of an FD element, or of an FL one."""
+        raw = self.raw(tag)
+        is_single = bool(raw) and self._spans[tag][0] == b"FL"
+        size = 4 if is_single else 8
+        if not raw or len(raw) % size:
+            return ()
+        order = ">" if self.part10.is_big_endian else "<"
+        found = struct.unpack(f"{order}{len(raw) // size}{'f' if is_single else 'd'}", raw)
         return found if all(map(math.isfinite, found)) else ()
 
     def decimal(self, tag: int) -> float | None:
