@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Self
 
 from dicomzarr_watch.archive.work import Level
 from dicomzarr_watch.batch import batch
@@ -114,7 +115,7 @@ class Peak:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sample)
 
-    def __enter__(self) -> Peak:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -51,6 +51,9 @@ def main() -> None:
     except DicomzarrError as error:
         _complain(error)
         sys.exit(1)
+    except OSError as error:
+        console.complain(f"dicomzarr-watch: {error}")
+        sys.exit(1)
 
 
 @app.command()
@@ -117,7 +120,8 @@ def convert(
                 answers.append({"drop": work.drop, "state": "rejected", "code": error.code})
                 _complain(error)
                 continue
-        answers.append({"drop": work.drop} | receipt.as_json())
+        own = {"drop": work.drop, "is_unchanged": receipt.is_unchanged}
+        answers.append(own | receipt.as_json())
         if not as_json:
             console.say(f"{output / work.drop / receipt.folder}: {_told(receipt)}")
     ignored = [{"name": name, "code": code} for name, code in found.others]
@@ -167,7 +171,8 @@ def restore(
 def verify(
     stores: Annotated[list[Path], typer.Argument(help="series.zarr, or folders above such.")],
     against: Annotated[
-        Path | None, typer.Option(help="Folder of the original drop to compare with.")
+        Path | None,
+        typer.Option(help="The original drop, or for several drops the folder that they are in."),
     ] = None,
     *,
     as_json: Json = False,
@@ -177,10 +182,10 @@ def verify(
     from dicomzarr_watch.archive import verify as verifying
 
     answers: list[dict[str, Any]] = []
-    for path, _ in (found for store in stores for found in _stores(store)):
+    for path, below in (found for store in stores for found in _stores(store)):
         try:
             opened = reader.Store(path)
-            expected = _originals(opened, against) if against else None
+            expected = _originals(opened, against / below) if against else None
             with console.progress("verify", sum(f.size for f in opened.files)) as advance:
                 odd = verifying.differing(
                     opened,
@@ -207,12 +212,14 @@ def info(store: Store, *, as_json: Json = False) -> None:
     """Tell what is in a store."""
     from dicomzarr_watch.archive import reader
 
-    for path, _ in _stores(store):
-        document = reader.described(reader.Store(path))
-        if as_json:
-            console.as_json({"store": str(path)} | document)
-            continue
-        console.say(f"{path}")
+    documents = [
+        {"store": str(path)} | reader.described(reader.Store(path)) for path, _ in _stores(store)
+    ]
+    if as_json:
+        console.as_json(documents)
+        return
+    for document in documents:
+        console.say(document["store"])
         console.say(
             f"  {document['files']} files, {console.megabytes(document['bytes'])},"
             f" {document['files_in_residue']} of them not as frames"

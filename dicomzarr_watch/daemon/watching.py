@@ -176,6 +176,9 @@ class Watching:
             self._log.info(Event.JOB_QUEUED, **named(arrival.key), job=job.id, files=job.files)
 
     def _note_arriving(self, arrivals: list[Arrival]) -> None:
+        self._ledger.note_arriving(
+            ArrivingRow(a.key.drop, a.key.uid, a.waits_for, len(a.files)) for a in arrivals
+        )
         for arrival in arrivals:
             told = {**named(arrival.key), "files": len(arrival.files)}
             before = self._arriving.get(arrival.key)
@@ -183,9 +186,6 @@ class Watching:
                 self._log.info(Event.SERIES_ARRIVING, **told)
             if arrival.waits_for == "truncated" != before:
                 self._log.warning(Event.SERIES_HELD, **told, truncated=len(arrival.truncated))
-        self._ledger.note_arriving(
-            ArrivingRow(a.key.drop, a.key.uid, a.waits_for, len(a.files)) for a in arrivals
-        )
         self._arriving = {a.key: a.waits_for for a in arrivals}
 
 

@@ -99,7 +99,10 @@ class Working:
         settings = self._settings
         entries = [Entry(file.path, file.identity) for file in arrival.files]
         sources = [Source(e.name, settings.inbox / e.path, e.identity) for e in entries]
-        held = Finding("held-while-truncated", arrival.truncated)
+        truncated = tuple(
+            e.name for e, file in zip(entries, arrival.files, strict=True) if file.is_truncated
+        )
+        held = Finding("held-while-truncated", truncated)
         return Work(
             drop=arrival.key.drop,
             sources=tuple(sorted(sources, key=lambda s: s.name)),
@@ -107,7 +110,7 @@ class Working:
             verify=settings.verify,
             keep_reconstructed=settings.keep_reconstructed,
             threads=os.cpu_count() or 1,
-            findings=(held,) if arrival.truncated else (),
+            findings=(held,) if truncated else (),
         )
 
     def _say(self, job: Job, arrival: Arrival, outcome: Outcome) -> None:

@@ -15,8 +15,9 @@ import queue
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -64,7 +65,8 @@ class LocalEngine:
         _wait_for_orphans(lock)
         preload = [*_PRELOAD, *([_WITNESS] if level is Level.INDEPENDENT else [])]
         self._context.set_forkserver_preload(preload)
-        forkserver.ensure_running()
+        with _muted():
+            forkserver.ensure_running()
 
     @property
     def capacity(self) -> int:
@@ -118,6 +120,23 @@ class LocalEngine:
             ours.close()
 
 
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Start processes that write nothing between the lines of the log.
+
+    The forkserver imports libraries, and multiprocessing's resource tracker complains of what a
+    child that was ended did not put away.
+    """
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _awaited(child: BaseProcess, results: Connection, timeout_s: float) -> Outcome:
     if not results.poll(timeout_s):
         return Outcome(Ended.CRASHED, "timed-out", f"ended after {timeout_s:g} s")
@@ -144,8 +163,11 @@ def _child(results: Connection, work: Work, lock: Path, daemon: int) -> None:
     held = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(held, fcntl.LOCK_SH)
     _silence()
+    _end_with_reader(results)
     if _is_alive(daemon):
-        results.send(_done(work))
+        outcome = _done(work)
+        _outlive_reader(results)
+        results.send(outcome)
 
 
 def _done(work: Work) -> Outcome:
@@ -172,6 +194,21 @@ def _silence() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
+
+
+def _end_with_reader(results: Connection) -> None:
+    """Have the kernel end this process when the pipe loses its reader, whatever it is doing.
+
+    The death of the parent does not do: the forkserver outlives a killed daemon for as long as a
+    child holds the pipe that it waits on. SIGIO ends a process that does not handle it.
+    """
+    fcntl.fcntl(results, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(results, fcntl.F_SETFL, os.O_ASYNC)
+
+
+def _outlive_reader(results: Connection) -> None:
+    """Undo that: reading from the pipe raises SIGIO as well."""
+    fcntl.fcntl(results, fcntl.F_SETFL, 0)
 
 
 def _is_alive(process: int) -> bool:

@@ -52,10 +52,8 @@ class Wakeup:
     def is_healthy(self) -> bool:
         """Whether the observer and every thread under it are alive, the kernel's reader too."""
         observer = self._observer
-        return (
-            observer is not None
-            and bool(observer.emitters)
-            and all(t.is_alive() for t in (observer, *observer.emitters, *self._threads))
+        return observer is not None and all(
+            thread.is_alive() for thread in (observer, *observer.emitters, *self._threads)
         )
 
     def start(self) -> bool:

@@ -95,7 +95,14 @@ class Log:
         return {"private": text} if self._is_plain and text else {}
 
     def _shown(self, fields: dict[str, object]) -> dict[str, object]:
-        return {k: self.shown(v) if isinstance(v, Name) else v for k, v in fields.items()}
+        return {key: self._value(value) for key, value in fields.items()}
+
+    def _value(self, value: object) -> object:
+        if isinstance(value, Name):
+            return self.shown(value)
+        if isinstance(value, list | tuple):
+            return [self._value(v) for v in value]
+        return value
 
 
 def hashed(name: str, key: bytes) -> str:

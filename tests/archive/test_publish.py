@@ -1,0 +1,271 @@
+"""A final name shows something whole or nothing, at every moment."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from archive_cases import contents
+
+from dicomzarr_watch.archive import publish
+from dicomzarr_watch.archive.disk import (
+    STAGING,
+    clear_staging,
+    make_durable,
+    staging,
+    write_durably,
+)
+from dicomzarr_watch.archive.document import Receipt
+from dicomzarr_watch.archive.layout import DONE_JSON, as_json
+from dicomzarr_watch.errors import RejectError
+
+
+def _receipt(revision: int) -> Receipt:
+    return Receipt("1.2.3", "CT-1", "", revision, {"files": 1}, {"level": "off"}, (), {})
+
+
+def _staged(output: Path, revision: int) -> Path:
+    """Make a folder as a conversion leaves it."""
+    folder = output / STAGING / "drop" / f"{revision}"
+    (folder / "series.zarr").mkdir(parents=True)
+    (folder / "series.zarr" / "zarr.json").write_text(str(revision))
+    (folder / DONE_JSON).write_bytes(as_json(_receipt(revision).as_json()))
+    return folder
+
+
+def _shown(final: Path) -> int:
+    """Return the revision under a final name; all its parts must say the same."""
+    receipt = publish.published(final)
+    assert receipt is not None
+    assert (final / "series.zarr" / "zarr.json").read_text() == str(receipt.revision)
+    return receipt.revision
+
+
+@pytest.fixture
+def final(tmp_path: Path) -> Path:
+    return tmp_path / "drop" / "CT-1"
+
+
+@pytest.fixture(params=["exchange", "two renames"])
+def any_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "two renames":
+        _without_renameat2(monkeypatch)
+
+
+def _without_renameat2(monkeypatch: pytest.MonkeyPatch) -> None:
+    # what a kernel or a file system without renameat2 says; there is none here to ask
+    def refuse(_one: Path, _other: Path) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(publish, "_swap_names", refuse)
+
+
+def test_nothing_is_published_before_the_first_time(final: Path) -> None:
+    assert publish.published(final) is None
+
+
+def test_a_first_revision_appears_whole(tmp_path: Path, final: Path) -> None:
+    staged = _staged(tmp_path, 1)
+    before = contents(staged)
+    publish.publish(staged, final)
+    assert contents(final) == before
+    assert not staged.exists()
+
+
+def test_a_revision_takes_the_place_of_the_old_one(
+    tmp_path: Path, final: Path, any_system: None
+) -> None:
+    for revision in (1, 2, 3):
+        publish.publish(_staged(tmp_path, revision), final)
+        assert _shown(final) == revision
+    assert [path.name for path in final.parent.iterdir()] == [final.name]
+
+
+def test_what_stood_there_is_then_in_the_staged_folder(
+    tmp_path: Path, final: Path, any_system: None
+) -> None:
+    publish.publish(_staged(tmp_path, 1), final)
+    old = contents(final)
+    staged = _staged(tmp_path, 2)
+    publish.publish(staged, final)
+    assert contents(staged) == old
+
+
+def test_what_is_none_of_ours_is_not_replaced(final: Path) -> None:
+    final.mkdir(parents=True)
+    with pytest.raises(RejectError, match="output-taken"):
+        publish.published(final)
+    final.rmdir()
+    final.write_text("a person's notes")
+    with pytest.raises(RejectError, match="output-taken"):
+        publish.published(final)
+
+
+def test_what_the_system_refuses_leaves_the_old_revision(
+    tmp_path: Path, final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish.publish(_staged(tmp_path, 1), final)
+
+    def refuse(_one: Path, _other: Path) -> None:  # a mount that became read-only
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(publish, "_swap_names", refuse)
+    with pytest.raises(OSError, match="Read-only"):
+        publish.publish(_staged(tmp_path, 2), final)
+    assert _shown(final) == 1
+
+
+class _KilledError(BaseException):
+    """The process ends here."""
+
+
+def _killed_at_rename(monkeypatch: pytest.MonkeyPatch, last: int) -> None:
+    """End the process at the rename with this number; the ones before happen."""
+    rename, calls = Path.rename, iter(range(1, 100))
+
+    def counted(self: Path, target: Path) -> Path:
+        if next(calls) == last:
+            raise _KilledError
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", counted)
+
+
+@pytest.mark.parametrize(("last", "expected"), [(1, 1), (2, 1), (3, 2)])
+def test_promise_7_a_crash_between_the_renames_is_recovered(
+    tmp_path: Path, final: Path, last: int, expected: int
+) -> None:
+    publish.publish(_staged(tmp_path, 1), final)
+    staged = _staged(tmp_path, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        _without_renameat2(patch)
+        _killed_at_rename(patch, last)
+        with pytest.raises(_KilledError):
+            publish.publish(staged, final)
+    assert _shown(final) == expected
+    assert [path.name for path in final.parent.iterdir()] == [final.name]
+    publish.publish(_staged(tmp_path, 3), final)
+    assert _shown(final) == 3
+
+
+def test_promise_2_readers_never_miss_an_archive_while_it_is_revised(
+    tmp_path: Path, final: Path
+) -> None:
+    publish.publish(_staged(tmp_path, 0), final)
+    with _polled(final / DONE_JSON) as (polls, missed):
+        for revision in range(1, 51):
+            seen = len(polls)
+            publish.publish(_staged(tmp_path, revision), final)
+            while len(polls) == seen:  # the reader has its turn during every revision
+                os.sched_yield()
+    assert len(polls) >= 50
+    assert missed == []
+    assert _shown(final) == 50
+
+
+@contextmanager
+def _polled(path: Path) -> Iterator[tuple[list[bool], list[int]]]:
+    """Look all the time whether a file is there; yields all looks, and those that missed it."""
+    polls: list[bool] = []
+    missed: list[int] = []
+    is_over = threading.Event()
+
+    def poll() -> None:
+        while not is_over.is_set():
+            polls.append(path.exists())
+            if not polls[-1]:
+                missed.append(len(polls))
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    try:
+        yield polls, missed
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def test_staging_is_private_empty_and_gone_afterwards(tmp_path: Path) -> None:
+    for _ in range(2):
+        with staging(tmp_path, "drop", "CT-1") as place:
+            assert list(place.iterdir()) == []
+            assert place.is_relative_to(tmp_path)
+            (place / "new").mkdir()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_staging_is_gone_after_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError), staging(tmp_path, "drop", "CT-1") as place:
+        place.write_text("not a file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_staging_of_one_series_leaves_that_of_another(tmp_path: Path) -> None:
+    with staging(tmp_path, "drop", "CT-1") as one:
+        with staging(tmp_path, "drop", "CT-2"), staging(tmp_path, "other", "CT-1"):
+            (one / "new").mkdir()
+        assert (one / "new").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_conversion_left_is_not_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / STAGING / "drop" / "CT-1" / "new").mkdir(parents=True)
+    with staging(tmp_path, "drop", "CT-1") as place:
+        assert list(place.iterdir()) == []
+    (tmp_path / STAGING / "drop" / "CT-1" / "new").mkdir(parents=True)
+    clear_staging(tmp_path)
+    clear_staging(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evidence_is_kept_and_the_last_one_counts(tmp_path: Path) -> None:
+    for revision in (1, 2):
+        publish.keep_evidence(_staged(tmp_path, revision), tmp_path, "drop", "CT-1")
+    kept = tmp_path / publish.EVIDENCE / "drop" / "CT-1" / "series.zarr" / "zarr.json"
+    assert kept.read_text() == "2"
+
+
+def test_a_small_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "drop.json"
+    for text in (b"long enough to see", b"short"):
+        write_durably(path, text)
+        assert contents(tmp_path) == {"drop.json": text}
+
+
+def _synced(monkeypatch: pytest.MonkeyPatch, final: Path) -> list[tuple[int, bool]]:
+    """Return the inodes that are put on disk from now on, and whether `final` was there then."""
+    fsync, synced = os.fsync, list[tuple[int, bool]]()
+
+    def recorded(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_ino, final.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    return synced
+
+
+def test_all_is_on_disk_before_it_is_visible_and_its_name_right_after(
+    tmp_path: Path, final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = _staged(tmp_path, 1)
+    inodes = {path.stat().st_ino for path in (staged, *staged.rglob("*"))}
+    synced = _synced(monkeypatch, final)
+    publish.publish(staged, final)
+    assert {inode for inode, is_visible in synced if not is_visible} == inodes
+    parents = {path.stat().st_ino for path in (final.parent, tmp_path, staged.parent)}
+    assert {inode for inode, is_visible in synced if is_visible} == parents
+
+
+def test_everything_below_a_folder_is_put_on_disk(
+    tmp_path: Path, final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = _staged(tmp_path, 1)
+    synced = _synced(monkeypatch, final)
+    make_durable(staged)
+    inodes = {path.stat().st_ino for path in (staged, *staged.rglob("*"))}
+    assert {inode for inode, _ in synced} == inodes

@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_files import (
+    BIG,
+    DEFLATED,
+    EXPLICIT,
+    JPEG,
+    PIXEL_CASES,
+    Encapsulated,
+    PixelCase,
+    Plain,
+    file_bytes,
+    file_id,
+    pydicom_files,
+    swapped,
+    us,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.pixels.utils import pixel_array
+
+from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom.frames import (
+    ALIGNED_FRAMES,
+    FrameRun,
+    NoFrames,
+    PixelFormat,
+    Samples,
+    frame_run,
+    is_verbatim,
+    stored_bytes,
+    verbatim,
+    view,
+)
+from dicomzarr_watch.dicom.part10 import split
+from dicomzarr_watch.dicom.values import Values
+
+NATIVE_FILES = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}
+
+
+def run_of(data: bytes) -> FrameRun | NoFrames:
+    part10 = split(lambda at, count: data[at : at + count], len(data))
+    return frame_run(part10, Values(part10, data))
+
+
+def seen(data: bytes, run: FrameRun) -> Samples:
+    """See all frames of a file, colours last whatever their order in the file."""
+    frames = view(data[run.start : run.start + run.stored_bytes], run.format)[: run.count]
+    return np.moveaxis(frames, 1, -1) if run.format.is_planar else frames
+
+
+@pytest.mark.parametrize("case", PIXEL_CASES, ids=str)
+def test_the_view_is_the_stored_values_and_its_inverse_the_bytes(case: PixelCase) -> None:
+    run = run_of(case.content)
+    assert isinstance(run, FrameRun)
+    assert run.count == len(case.frames)
+    assert run.stored_bytes == len(case.stored)
+    samples = seen(case.content, run)
+    assert samples.dtype.newbyteorder("=") == case.frames.dtype
+    np.testing.assert_array_equal(samples, case.frames)
+    frames = view(case.stored, run.format)[: run.count]
+    assert verbatim(frames, run.format) == case.stored
+    assert is_verbatim(frames, case.stored, run.format)
+
+
+@pytest.mark.parametrize("case", PIXEL_CASES, ids=str)
+def test_pydicom_sees_the_same_values(case: PixelCase) -> None:
+    if case.bits == 1 and case.encoding is BIG:
+        # pydicom leaves these words unswapped, against PS3.5 8.2
+        theirs = pixel_array(read(swapped_words(case)), raw=True)
+    else:
+        theirs = pixel_array(read(case.content), raw=True)
+    run = run_of(case.content)
+    assert isinstance(run, FrameRun)
+    np.testing.assert_array_equal(seen(case.content, run), theirs.reshape(case.frames.shape))
+
+
+def read(data: bytes) -> pydicom.FileDataset:
+    return pydicom.dcmread(BytesIO(data))
+
+
+def swapped_words(case: PixelCase) -> bytes:
+    pixel = case.elements[-1]
+    return file_bytes([*case.elements[:-1], replace(pixel, value=swapped(pixel.value))], BIG)
+
+
+def native_files() -> list[Path]:
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for path in pydicom_files():
+            dataset = pydicom.dcmread(path, stop_before_pixels=True)
+            syntax = dataset.file_meta.get("TransferSyntaxUID", "")
+            if syntax in NATIVE_FILES and "Rows" in dataset:
+                found.append(path)
+    return found
+
+
+@pytest.mark.parametrize("path", native_files(), ids=file_id)
+def test_real_native_files_show_the_values_that_pydicom_decodes(path: Path) -> None:
+    data = path.read_bytes()
+    run = run_of(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset = pydicom.dcmread(path)
+        if not isinstance(run, FrameRun):
+            is_known = {
+                "truncated": path.name == "MR_truncated.dcm",
+                "no-pixel-data": "PixelData" not in dataset,
+                "chroma-subsampled": dataset.PhotometricInterpretation == "YBR_FULL_422",
+                "number-of-frames": path.name == "badVR.dcm",
+                "odd-word-swapped": path.name == "SC_rgb_small_odd_big_endian.dcm",
+            }
+            assert is_known[run.reason], run
+            return
+        theirs = pixel_array(dataset, raw=True)
+    ours = seen(data, run)
+    np.testing.assert_array_equal(ours.reshape(theirs.shape), theirs)
+
+
+@st.composite
+def formats(draw: st.DrawFn) -> PixelFormat:
+    bits = draw(st.sampled_from([1, 8, 16, 32, 64]))
+    kind = draw(st.sampled_from("uif" if bits >= 32 else "ui" if bits > 1 else "u"))
+    is_big_endian = draw(st.booleans())
+    samples = draw(st.sampled_from([1, 3]))
+    return PixelFormat(
+        rows=draw(st.integers(1, 5)),
+        columns=draw(st.integers(1, 5)),
+        samples=samples,
+        bits=bits,
+        kind=kind,
+        bits_stored=bits if kind == "f" or bits == 1 else draw(st.integers(1, bits)),
+        photometric="RGB" if samples == 3 else "MONOCHROME2",
+        is_planar=samples > 1 and draw(st.booleans()),
+        is_big_endian=is_big_endian and bits > 8,
+        is_word_swapped=is_big_endian and bits <= 8,
+    )
+
+
+@st.composite
+def stored_frames(draw: st.DrawFn) -> tuple[PixelFormat, int, bytes]:
+    pixel_format = draw(formats())
+    count = draw(st.integers(1, 4))
+    if stored_bytes(pixel_format, count) % 2 and pixel_format.is_word_swapped:
+        count = ALIGNED_FRAMES
+    size = stored_bytes(pixel_format, count)
+    return pixel_format, count, draw(st.binary(min_size=size, max_size=size))
+
+
+def sample_by_hand(stored: bytes, pixel_format: PixelFormat, index: int) -> int:
+    """Read one integer sample without numpy, as PS3.5 section 8 has it."""
+    if pixel_format.is_word_swapped:
+        stored = swapped(stored)
+    if pixel_format.bits == 1:
+        return stored[index // 8] >> (index % 8) & 1
+    width = pixel_format.bits // 8
+    order = "big" if pixel_format.is_big_endian else "little"
+    raw = int.from_bytes(stored[index * width : (index + 1) * width], order)  # type: ignore[arg-type]
+    value = raw & ((1 << pixel_format.bits_stored) - 1)
+    is_negative = pixel_format.kind == "i" and value >> (pixel_format.bits_stored - 1)
+    return value - (1 << pixel_format.bits_stored) if is_negative else value
+
+
+@settings(max_examples=100, deadline=None)
+@given(stored_frames())
+def test_samples_are_those_of_the_bytes_whatever_the_format(
+    made: tuple[PixelFormat, int, bytes],
+) -> None:
+    pixel_format, count, stored = made
+    samples = view(stored, pixel_format)[:count]
+    assert samples.shape == (count, *pixel_format.shape)
+    assert samples.nbytes == count * pixel_format.view_bytes
+    assert samples.dtype.newbyteorder("=") == pixel_format.dtype
+    if pixel_format.kind != "f":
+        expected = [sample_by_hand(stored, pixel_format, i) for i in range(samples.size)]
+        assert samples.reshape(-1).tolist() == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(stored_frames())
+def test_the_inverse_gives_the_bytes_or_the_view_says_that_it_cannot(
+    made: tuple[PixelFormat, int, bytes],
+) -> None:
+    pixel_format, count, stored = made
+    samples = view(stored, pixel_format)[:count]
+    back = verbatim(samples, pixel_format)
+    assert is_verbatim(samples, stored, pixel_format) == (back == stored)
+    if pixel_format.bits == pixel_format.bits_stored and pixel_format.bits > 1:
+        assert back == stored
+    again = view(back, pixel_format)[:count]
+    assert again.tobytes() == samples.astype(again.dtype).tobytes()
+    assert is_verbatim(again, back, pixel_format), "what a view gives back it sees the same again"
+
+
+@settings(max_examples=50, deadline=None)
+@given(formats().filter(lambda f: f.bits == 1), st.data())
+def test_frames_that_end_within_bytes_are_whole_in_aligned_runs(
+    pixel_format: PixelFormat, data: st.DataObject
+) -> None:
+    size = stored_bytes(pixel_format, 2 * ALIGNED_FRAMES)
+    stored = data.draw(st.binary(min_size=size, max_size=size))
+    whole = view(stored, pixel_format)
+    halves = [view(part, pixel_format) for part in (stored[: size // 2], stored[size // 2 :])]
+    np.testing.assert_array_equal(np.concatenate(halves), whole)
+    assert verbatim(whole, pixel_format) == stored
+
+
+def test_bits_above_the_stored_ones_are_not_part_of_the_value() -> None:
+    overlay = PixelCase("12 of 16 bit", np.array([[[0xF001, 0x0FFF]]], "u2"), bits_stored=12)
+    run = run_of(overlay.content)
+    assert isinstance(run, FrameRun)
+    assert seen(overlay.content, run).tolist() == [[[1, 0xFFF]]]
+    assert not is_verbatim(view(overlay.stored, run.format), overlay.stored, run.format)
+    signed = replace(overlay, frames=np.array([[[0x0801, 0x07FF]]], "i2"))
+    run = run_of(signed.content)
+    assert isinstance(run, FrameRun)
+    assert seen(signed.content, run).tolist() == [[[-2047, 2047]]]
+
+
+def test_a_view_of_whole_samples_copies_nothing() -> None:
+    case = PIXEL_CASES[0]
+    run = run_of(case.content)
+    assert isinstance(run, FrameRun)
+    stored = case.stored
+    assert np.may_share_memory(view(stored, run.format), np.frombuffer(stored, np.uint8))
+
+
+PIXELS = PIXEL_CASES[0].elements[-1]
+MATRIX = PIXEL_CASES[0].elements[:-1]
+
+
+def without(tag: int, *instead: Plain) -> bytes:
+    """Make the first case with elements left out or otherwise."""
+    gone = {tag, *(e.tag for e in instead)}
+    kept = [e for e in PIXEL_CASES[0].elements if e.tag not in gone]
+    return file_bytes(sorted([*kept, *instead], key=lambda e: e.tag))
+
+
+def having(*elements: Plain) -> bytes:
+    return without(0, *elements)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason", "is_odd"),
+    [
+        (PIXEL_CASES[0].content[:-1], "truncated", True),
+        (file_bytes(MATRIX) + b"\x10\x00\x10\x00??\x00\x00", "malformed", True),
+        (file_bytes(MATRIX), "no-pixel-data", False),
+        (file_bytes([*MATRIX, Encapsulated((b"", b"\xff\xd8"))], JPEG), "not-decoded", False),
+        (file_bytes([*MATRIX, PIXELS], DEFLATED), "not-decoded", False),
+        (file_bytes([*MATRIX, PIXELS], JPEG), "not-decoded", False),
+        (without(tags.ROWS), "no-matrix-size", True),
+        (having(us(tags.COLUMNS, 0)), "no-matrix-size", True),
+        (without(tags.BITS_ALLOCATED), "bits-allocated", True),
+        (having(us(tags.BITS_ALLOCATED, 12)), "bits-allocated", True),
+        (without(PIXELS.tag, Plain(0x7FE00008, "OF", bytes(96))), "bits-allocated", True),
+        (having(Plain(0x00280004, "CS", b"YBR_FULL_422")), "chroma-subsampled", False),
+        (having(Plain(0x00280008, "IS")), "number-of-frames", True),
+        (having(Plain(0x00280008, "IS", b"0 ")), "number-of-frames", True),
+        (having(us(tags.ROWS, 5)), "pixel-data-too-short", True),
+        (having(us(tags.ROWS, 65535), us(tags.COLUMNS, 65535)), "frame-too-large", True),
+        (PixelCase("odd", np.zeros((1, 3, 3), "u1"), BIG).content, "odd-word-swapped", True),
+    ],
+)
+def test_a_file_without_frames_says_why(data: bytes, reason: str, is_odd: bool) -> None:
+    assert run_of(data) == NoFrames(reason, is_odd)
+
+
+@pytest.mark.parametrize(
+    ("tag", "bits"), [(tags.FLOAT_PIXEL_DATA, 64), (tags.DOUBLE_FLOAT_PIXEL_DATA, 32)]
+)
+def test_floats_of_the_wrong_width_are_not_guessed_at(tag: int, bits: int) -> None:
+    vr = "OF" if tag == tags.FLOAT_PIXEL_DATA else "OD"
+    case = PixelCase("float", np.zeros((1, 2, 2), f"f{bits // 8}"), vr=vr, tag=tag)
+    assert run_of(case.content) == NoFrames("bits-allocated", is_odd=True)
+
+
+def test_bytes_have_no_order_so_those_of_both_endians_make_one_image() -> None:
+    big = next(c for c in PIXEL_CASES if c.name == "8 bit, big endian bytes")
+    runs = [run_of(replace(big, encoding=encoding).content) for encoding in (BIG, EXPLICIT)]
+    formats = {run.format for run in runs if isinstance(run, FrameRun)}
+    assert len(formats) == 1
+
+
+def test_padding_behind_the_frames_is_not_theirs() -> None:
+    case = PixelCase("8 bit", np.arange(9, dtype="u1").reshape(1, 3, 3), EXPLICIT, vr="OB")
+    run = run_of(case.content)
+    assert isinstance(run, FrameRun)
+    assert run.stored_bytes == 9
+    assert run.start + run.stored_bytes == len(case.content) - 1

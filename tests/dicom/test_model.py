@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import base64
+import json
+import warnings
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from dicom_files import (
+    BIG,
+    DEFLATED,
+    EXPLICIT,
+    IMPLICIT,
+    PYDICOM_DATA,
+    Built,
+    Encoding,
+    Nested,
+    Plain,
+    file_bytes,
+    file_id,
+    pydicom_files,
+    us,
+    write_series,
+)
+from pydicom.config import disable_value_validation
+
+from dicomzarr_watch.dicom.instance import read_header
+from dicomzarr_watch.dicom.model import INLINE_LIMIT_BYTES, ByReference, Elements
+
+Json = dict[str, Any]
+PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
+
+
+def gathered(*contents: bytes) -> Elements:
+    found = Elements()
+    for data in contents:
+        found.add(read_header(BytesIO(data)))
+    return found
+
+
+def named(place: ByReference) -> str:
+    return f"{place.file}:{place.start}:{place.end}"
+
+
+def rebuilt(document: Json, count: int) -> list[Json]:
+    """Put each file's data set together again from `shared` and `columns`."""
+    files: list[Json] = [dict(document["shared"]) for _ in range(count)]
+    for tag, column in document["columns"].items():
+        for file, at in zip(files, column["of"], strict=True):
+            if at is not None:
+                file[tag] = column["distinct"][at]
+    return files
+
+
+def inlined(found: Json, contents: Sequence[bytes]) -> Json:
+    """Put the bytes that a reference names in its place."""
+    made = {}
+    for tag, element in found.items():
+        if "BulkDataURI" in element:
+            file, start, end = map(int, element["BulkDataURI"].split(":"))
+            binary = base64.b64encode(contents[file][start:end]).decode()
+            element = {"vr": element["vr"], "InlineBinary": binary}  # noqa: PLW2901
+        made[tag] = element
+    return made
+
+
+def by_pydicom(data: bytes) -> Json:
+    """Say what pydicom says of the elements that stand before the pixel data."""
+    with warnings.catch_warnings(), disable_value_validation():
+        warnings.simplefilter("ignore")
+        dataset = pydicom.dcmread(BytesIO(data))
+        behind = {t for t in dataset.keys() if t > 0x7FE00010}  # noqa: SIM118
+        found: Json = {}
+        for part in (dataset.file_meta, dataset):
+            for tag in part.keys():  # noqa: SIM118
+                if tag not in PIXELS | behind:
+                    found[f"{tag:08X}"] = part[tag].to_json_dict(None, 0)
+    return found
+
+
+def texts(found: object) -> str:
+    return json.dumps(found, sort_keys=True)
+
+
+def is_comparable(path: Path) -> bool:
+    """Leave out what pydicom cannot read (badVR), or reads less of (the end of cut files)."""
+    return path.name not in {"badVR.dcm", "MR_truncated.dcm", "rtplan_truncated.dcm"}
+
+
+@pytest.mark.parametrize("path", [*filter(is_comparable, pydicom_files())], ids=file_id)
+def test_a_real_file_says_in_json_what_pydicom_says_of_it(path: Path) -> None:
+    data = path.read_bytes()
+    header = read_header(BytesIO(data))
+    elements = gathered(data)
+    (found,) = rebuilt(elements.document([0], named), 1)
+    expected = by_pydicom(data)
+    if header.part10.inflated is not None:
+        expected = {t: e for t, e in expected.items() if not t.startswith("0002")}
+    assert texts(inlined(found, [data])) == texts(expected)
+    assert elements.unreadable == set()
+
+
+def test_many_files_of_all_character_sets_are_told_apart_again() -> None:
+    contents = [p.read_bytes() for p in sorted((PYDICOM_DATA / "charset_files").glob("*.dcm"))]
+    found = rebuilt(gathered(*contents).document(range(len(contents)), named), len(contents))
+    assert len(found) > 10
+    for one, data in zip(found, contents, strict=True):
+        assert texts(inlined(one, contents)) == texts(by_pydicom(data))
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT.uid, IMPLICIT.uid, BIG.uid])
+def test_a_series_is_what_its_files_share_and_columns_of_what_differs(
+    tmp_path: Path, syntax: str
+) -> None:
+    paths = write_series(tmp_path, 5, syntax=syntax)
+    contents = [p.read_bytes() for p in paths]
+    document = gathered(*contents).document(range(5), named)
+    assert set(document["columns"]) == {"00020003", "00080018", "00200013", "00200032"}
+    assert document["shared"]["00080060"] == {"vr": "CS", "Value": ["CT"]}
+    column = document["columns"]["00200013"]
+    assert column["of"] == [0, 1, 2, 3, 4]
+    assert [e["Value"] for e in column["distinct"]] == [[1], [2], [3], [4], [5]]
+    for one, data in zip(rebuilt(document, 5), contents, strict=True):
+        assert texts(inlined(one, contents)) == texts(by_pydicom(data))
+
+
+def test_the_columns_follow_the_order_that_is_asked_for() -> None:
+    names = [b"AX", b"BX", b"AX", b""]
+    contents = [file_bytes([Plain(0x00100020, "LO", n)] if n else []) for n in names]
+    column = gathered(*contents).document([3, 1, 0, 2], named)["columns"]["00100020"]
+    assert column["of"] == [None, 0, 1, 1]
+    assert [e["Value"] for e in column["distinct"]] == [["BX"], ["AX"]]
+
+
+def private(creator: bytes, value: Built) -> list[Built]:
+    return [Plain(0x00190010, "LO", creator), value]
+
+
+def mixed() -> dict[str, list[bytes]]:
+    """Make files in which the same bytes mean something else."""
+    name = Plain(0x00100010, "PN", b"\xd0\xd0 ^")
+    number = Plain(0x00191002, "UN", b"1234")
+    smallest = Plain(0x00280106, "US", b"\xff\xff")
+    return {
+        "character sets": [
+            file_bytes([Plain(0x00080005, "CS", charset), name])
+            for charset in (b"ISO_IR 100", b"ISO_IR 144")
+        ],
+        "private creators": [
+            file_bytes(private(creator, number), encoding)
+            for creator in (b"GEMS_ACQU_01", b"SIEMENS CT VA0 COAD ", b"NOBODY")
+            for encoding in (IMPLICIT, EXPLICIT)
+        ],
+        "signs": [file_bytes([us(0x00280103, sign), smallest], IMPLICIT) for sign in (0, 1)],
+        "byte orders": [
+            file_bytes([Plain(0x00280010, "US", b"\x01\x02")], encoding)
+            for encoding in (EXPLICIT, BIG)
+        ],
+    }
+
+
+@pytest.mark.parametrize("case", mixed())
+def test_the_same_bytes_are_read_by_what_stands_around_them(case: str) -> None:
+    contents = mixed()[case]
+    found = rebuilt(gathered(*contents).document(range(len(contents)), named), len(contents))
+    for one, data in zip(found, contents, strict=True):
+        assert texts(one) == texts(by_pydicom(data))
+    assert len({texts({t: e for t, e in one.items() if t[:4] > "0008"}) for one in found}) > 1
+
+
+def test_sequences_keep_all_that_they_hold_private_elements_too() -> None:
+    inner = Nested(0x00400008, ((Plain(0x00080100, "SH", b"T1"), Plain(0x00080104, "LO", b"")),))
+    items = ((inner, *private(b"ACME", Plain(0x00191001, "DS", b"0.50"))), ())
+    contents = [
+        file_bytes([Nested(0x00400275, items, is_undefined, is_undefined)], encoding)
+        for is_undefined in (True, False)
+        for encoding in (EXPLICIT, BIG)
+    ]
+    found = rebuilt(gathered(*contents).document(range(4), named), 4)
+    sequences = {texts(one["00400275"]) for one in found}
+    assert sequences == {texts(by_pydicom(contents[0])["00400275"])}
+    assert '"InlineBinary"' not in sequences.pop()
+
+
+@pytest.mark.parametrize("vr", ["OB", "OW", "UN"])
+def test_a_long_binary_value_is_named_by_its_place(vr: str) -> None:
+    short = Plain(0x00091001, vr, b"\x01" * INLINE_LIMIT_BYTES)
+    long = Plain(0x00091002, vr, b"\x02" * (INLINE_LIMIT_BYTES + 2))
+    plain = file_bytes([Plain(0x00080060, "CS", b"MR")])
+    data = file_bytes([short, long])
+    document = gathered(plain, data).document([0, 1], named)
+    (one,) = document["columns"]["00091001"]["distinct"]
+    assert base64.b64decode(one["InlineBinary"]) == short.value
+    (other,) = document["columns"]["00091002"]["distinct"]
+    assert (other["vr"], set(other)) == (vr, {"vr", "BulkDataURI"})
+    file, start, end = map(int, other["BulkDataURI"].split(":"))
+    assert (file, data[start:end]) == (1, long.value)
+
+
+def test_long_binary_values_that_differ_at_their_end_are_two() -> None:
+    values = [b"\x01" * 5000 + last for last in (b"ab", b"cd", b"ab")]
+    contents = [file_bytes([Plain(0x00091002, "OB", v)]) for v in values]
+    column = gathered(*contents).document(range(3), named)["columns"]["00091002"]
+    assert column["of"] == [0, 1, 0]
+
+
+def test_a_deflated_file_has_no_place_to_name_so_long_values_stand_inline() -> None:
+    long = Plain(0x00091002, "OB", b"\x02" * 5000)
+    shared = gathered(file_bytes([long], DEFLATED)).document([0], named)["shared"]
+    assert base64.b64decode(shared["00091002"]["InlineBinary"]) == long.value
+
+
+@pytest.mark.parametrize("encoding", [EXPLICIT, IMPLICIT, BIG, DEFLATED])
+@pytest.mark.parametrize(
+    ("tag", "vr", "value"),
+    [
+        (0x00280008, "IS", b"1A"),
+        (0x00280010, "US", b"\x01\x02\x03"),
+        (0x00280030, "DS", b"0,5 "),
+        (0x00181200, "DA", b"9999"),
+    ],
+)
+def test_an_element_that_cannot_be_read_is_kept_as_bytes(
+    tag: int, vr: str, value: bytes, encoding: Encoding
+) -> None:
+    around = [Plain(0x00080060, "CS", b"MR"), Plain(0x7FDF0010, "LO", b"after ")]
+    data = file_bytes([around[0], Plain(tag, vr, value), around[1]], encoding)
+    elements = gathered(data)
+    shared = elements.document([0], named)["shared"]
+    assert (shared["00080060"]["Value"], shared["7FDF0010"]["Value"]) == (["MR"], ["after"])
+    key = f"{tag:08X}"
+    if vr == "DA":
+        assert shared[key] == {"vr": "DA", "Value": ["9999"]}, "strange, but text"
+        return
+    assert elements.unreadable == {tag}
+    assert base64.b64decode(inlined(shared, [data])[key]["InlineBinary"]) == value
+
+
+def test_what_stands_behind_the_pixel_data_is_not_told() -> None:
+    pixels = Plain(0x7FE00010, "OW", bytes(4))
+    behind = [Plain(0xFFFAFFFA, "LO", b""), Plain(0xFFFCFFFC, "OB", bytes(4))]
+    elements = gathered(file_bytes([Plain(0x00080060, "CS", b"MR"), pixels, *behind]))
+    shared = elements.document([0], named)["shared"]
+    assert {t for t in shared if not t.startswith("0002")} == {"00080060"}
+    assert elements.unreadable == set()
+
+
+def test_of_an_element_that_repeats_the_first_is_told() -> None:
+    twice = [Plain(0x00080060, "CS", b"MR"), Plain(0x00080060, "CS", b"CT")]
+    shared = gathered(file_bytes(twice)).document([0], named)["shared"]
+    assert shared["00080060"]["Value"] == ["MR"]
+
+
+def test_no_files_say_nothing() -> None:
+    assert Elements().document([], named) == {"shared": {}, "columns": {}}

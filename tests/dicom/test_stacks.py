@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from dicom_files import AXIAL
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dicomzarr_watch.dicom.frames import PixelFormat
+from dicomzarr_watch.dicom.geometry import along_normal, normal, same_place
+from dicomzarr_watch.dicom.pose import TIME_KEYS, Point, Pose
+from dicomzarr_watch.dicom.stacks import SPLIT_RULES, Frame, Image, stack
+
+GRAY = PixelFormat(
+    rows=8,
+    columns=6,
+    samples=1,
+    bits=16,
+    kind="u",
+    bits_stored=16,
+    photometric="MONOCHROME2",
+    is_planar=False,
+    is_big_endian=False,
+)
+ORIENTATIONS = (
+    AXIAL,
+    (1.0, 0.0, 0.0, 0.0, 0.0, -1.0),
+    (0.0, 1.0, 0.0, 0.0, 0.0, -1.0),
+    (0.8, 0.6, 0.0, -0.36, 0.48, 0.8),
+    (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+)
+LOWEST, HIGHEST = -9.0, 9.0
+Times = tuple[float | None, float | None, float | None, float | None]
+
+
+def frame(
+    file: int,
+    z: float | None = 0.0,
+    *,
+    times: Times | None = None,
+    number: int = 0,
+    format: PixelFormat = GRAY,  # noqa: A002 - as the field is named
+    orientation: tuple[float, ...] | None = AXIAL,
+    **facts: object,
+) -> Frame:
+    """Make a frame at z mm along its normal; its instance number is that of its file."""
+    pose = Pose(
+        position=placed(z, orientation) if z is not None else None,
+        orientation=orientation,
+        spacing=(1.0, 1.0),
+        instance_number=file,
+        times=times or (None, None, None, file),
+    )
+    return Frame(file, number, format, replace(pose, **facts))  # type: ignore[arg-type]
+
+
+def placed(z: float, orientation: tuple[float, ...] | None) -> Point:
+    x, y, height = normal(orientation or AXIAL) * z
+    return (float(x), float(y), float(height))
+
+
+def only(images: Sequence[Image]) -> Image:
+    (image,) = images
+    return image
+
+
+def files(image: Image) -> list[int]:
+    return [f.file for f in image.frames]
+
+
+@st.composite
+def many_frames(draw: st.DrawFn) -> list[Frame]:
+    """Draw frames as a messy series has them: mixed, repeated, without place, of several files."""
+    heights = st.one_of(
+        st.none(), st.integers(0, 6).map(lambda k: k * 1.5), st.floats(LOWEST, HIGHEST)
+    )
+    times = st.tuples(*[st.one_of(st.none(), st.integers(0, 3).map(float))] * 4)
+    formats = st.sampled_from([GRAY, replace(GRAY, rows=4), replace(GRAY, kind="i")])
+    return [
+        frame(
+            i // draw(st.integers(1, 2)),
+            draw(heights),
+            number=i,
+            times=draw(times),
+            format=draw(formats),
+            orientation=draw(st.sampled_from([AXIAL, ORIENTATIONS[1], None])),
+        )
+        for i in range(draw(st.integers(0, 14)))
+    ]
+
+
+@settings(max_examples=80, deadline=None)
+@given(many_frames())
+def test_every_frame_is_in_exactly_one_image(frames: list[Frame]) -> None:
+    images = stack(frames)
+    found = [f for image in images for f in image.frames]
+    assert sorted(found, key=lambda f: f.number) == frames
+    for image in images:
+        times, slices = image.shape
+        assert times * slices == len(image.frames)
+        assert {f.format for f in image.frames} == {image.format}
+
+
+@settings(max_examples=80, deadline=None)
+@given(many_frames(), st.data())
+def test_the_order_in_which_frames_come_makes_no_difference(
+    frames: list[Frame], data: st.DataObject
+) -> None:
+    shuffled = data.draw(st.permutations(frames))
+    assert stack(shuffled) == stack(frames)
+
+
+@settings(max_examples=80, deadline=None)
+@given(many_frames())
+def test_z_rises_along_the_normal_wherever_frames_have_a_place(frames: list[Frame]) -> None:
+    for image in stack(frames):
+        if image.z_by != "position":
+            continue
+        times, slices = image.shape
+        for t in range(times):
+            moment = image.frames[t * slices : (t + 1) * slices]
+            places = [along_normal(f.pose) for f in moment]
+            steps = np.diff(np.array(places, float))
+            assert (steps >= -same_place(HIGHEST - LOWEST)).all(), "but for what counts as one"
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_slices_follow_the_normal_not_the_instance_number(orientation: tuple[float, ...]) -> None:
+    rng = np.random.default_rng(7)
+    order = rng.permutation(9)
+    frames = [frame(int(n), float(z) * 2.5, orientation=orientation) for z, n in enumerate(order)]
+    image = only(stack(frames[::-1]))
+    assert files(image) == order.tolist()
+    assert (image.shape, image.z_by, image.t_by) == ((1, 9), "position", "")
+    assert image.geometry.spacing[2] == pytest.approx(2.5)
+    assert image.findings == ()
+
+
+@pytest.mark.parametrize("key", range(4))
+def test_frames_at_one_place_are_moments_by_the_first_key_that_tells_them_apart(key: int) -> None:
+    def times(t: int, z: int) -> Times:
+        told = [5.0, 5.0, 5.0, 5.0]  # what is the same for all tells nothing apart
+        told[key:] = [10.0 * t + (z if key else 0)] + [100.0 - t] * (3 - key)
+        return (told[0], told[1], told[2], told[3])
+
+    numbers = [(t, z, 90 - 10 * t + z) for t in range(3) for z in range(4)]
+    image = only(stack([frame(n, z * 2.0, times=times(t, z)) for t, z, n in numbers]))
+    assert (image.shape, image.t_by) == ((3, 4), TIME_KEYS[key])
+    assert files(image) == [n for _, _, n in numbers]
+    assert image.geometry.spacing[2] == pytest.approx(2.0)
+
+
+def test_a_key_that_one_frame_lacks_is_passed_over() -> None:
+    frames = [
+        frame(n, z, times=(None if n == 3 else float(-n), None, None, float(n)))
+        for n, z in enumerate([0.0, 2.0, 0.0, 2.0])
+    ]
+    image = only(stack(frames))
+    assert (image.t_by, files(image)) == ("instance number", [0, 1, 2, 3])
+
+
+def test_moments_that_no_key_tells_apart_stand_in_the_order_of_the_files() -> None:
+    same: Times = (None, None, None, 1.0)
+    image = only(stack([frame(n, z, times=same) for n, z in enumerate([0.0, 0.0, 2.0, 2.0])]))
+    assert (image.shape, image.t_by) == ((2, 2), "file order")
+    assert files(image) == [0, 2, 1, 3]
+
+
+def test_places_that_repeat_unevenly_are_one_row_of_slices_and_a_finding() -> None:
+    image = only(stack([frame(n, z) for n, z in enumerate([0.0, 2.0, 0.0, 4.0])]))
+    assert (image.shape, files(image)) == ((1, 4), [0, 2, 1, 3])
+    assert image.findings == ("positions-repeat-unevenly",)
+    assert not image.geometry.is_regular
+
+
+@pytest.mark.parametrize(
+    ("shift", "last", "shape"),
+    [(0.009, 6.0, (2, 4)), (0.019, 6.0, (2, 4)), (0.5, 6.0, (1, 8)), (0.5, 99.0, (1, 8))],
+)
+def test_places_count_as_one_within_a_hundredth_of_the_spacing(
+    shift: float, last: float, shape: tuple[int, int]
+) -> None:
+    frames = [frame(n, z) for n, z in enumerate([0.0, 2.0, 4.0, last, shift, 2.0, 4.0, last])]
+    assert only(stack(frames)).shape == shape
+
+
+SPLITS = {
+    "matrix size": frame(1, format=replace(GRAY, rows=2)),
+    "sample type": frame(1, format=replace(GRAY, bits_stored=12)),
+    "samples per pixel": frame(1, format=replace(GRAY, samples=3)),
+    "photometric interpretation": frame(1, format=replace(GRAY, photometric="MONOCHROME1")),
+    "storage": frame(1, format=replace(GRAY, is_big_endian=True)),
+    "orientation": frame(1, orientation=ORIENTATIONS[1]),
+    "frame of reference": frame(1, frame_of_reference="1.2"),
+    "pixel spacing": frame(1, spacing=(2.0, 2.0)),
+}
+
+
+def test_every_rule_that_splits_a_series_is_tried() -> None:
+    assert set(SPLITS) == set(SPLIT_RULES)
+
+
+@pytest.mark.parametrize("rule", SPLITS)
+def test_what_means_another_voxel_is_another_image_and_says_by_which_rule(rule: str) -> None:
+    images = stack([frame(0, 0.0), SPLITS[rule], frame(2, 2.0)])
+    assert sorted(len(i.frames) for i in images) == [1, 2]
+    assert all(set(i.split_by) == {rule} for i in images)
+    assert images[0].split_by != images[1].split_by
+    assert all(i.split_by[rule] for i in images) or rule == "frame of reference"
+
+
+def test_a_series_of_one_kind_says_nothing_of_splitting() -> None:
+    assert only(stack([frame(0), frame(1, 2.0)])).split_by == {}
+
+
+def test_orientations_that_differ_by_rounding_are_one() -> None:
+    almost = (1.0, -0.0, 0.0001, 0.0, 1.0, -0.0001)
+    frames = [frame(0, 0.0, orientation=almost), frame(1, 2.0)]
+    assert len(stack(frames)) == 1
+    images = stack([*frames, frame(2, orientation=ORIENTATIONS[1])])
+    assert images[0].split_by == {"orientation": "1.0 0.0 0.0 0.0 1.0 0.0"}
+
+
+def test_the_largest_image_comes_first_and_of_equals_that_of_the_first_file() -> None:
+    small = replace(GRAY, rows=2)
+    many = [frame(n, n * 2.0, format=small) for n in range(3)]
+    assert [files(i) for i in stack([*many, frame(3, 1.0)])] == [[3], [0, 1, 2]]
+    images = stack([frame(1, format=replace(GRAY, kind="i")), frame(0)])
+    assert [files(i) for i in images] == [[0], [1]]
+
+
+def test_the_frames_of_a_cine_are_moments() -> None:
+    image = only(stack([frame(0, None, number=n) for n in (2, 0, 1)]))
+    assert (image.shape, image.z_by, image.t_by) == ((3, 1), "", "frame number")
+    assert [f.number for f in image.frames] == [0, 1, 2]
+
+
+def test_single_files_without_a_place_are_slices_by_instance_number() -> None:
+    frames = [frame(n, None, instance_number=9 - n) for n in range(3)]
+    image = only(stack(frames))
+    assert (image.shape, image.z_by, files(image)) == ((1, 3), "instance number", [2, 1, 0])
+    assert not image.geometry.is_placed
+
+
+def test_one_frame_without_place_puts_all_in_order_of_their_numbers() -> None:
+    image = only(stack([frame(0, 9.0), frame(1, None), frame(2, 3.0)]))
+    assert (image.z_by, files(image)) == ("instance number", [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("heights", "finding"),
+    [
+        ([0.0, 2.0, 4.0], ()),
+        ([0.0, 2.0, 6.0, 8.0], ("slices-missing",)),
+        ([0.0, 2.0, 5.0, 9.0], ("spacing-varies",)),
+    ],
+)
+def test_what_is_not_regular_is_a_finding(heights: list[float], finding: tuple[str, ...]) -> None:
+    image = only(stack([frame(n, z) for n, z in enumerate(heights)]))
+    assert image.findings == finding
+
+
+def test_a_gantry_tilt_is_a_finding() -> None:
+    frames = [frame(n, position=(0.0, 0.5 * n, 2.0 * n)) for n in range(4)]
+    image = only(stack(frames))
+    assert image.findings == ("sheared",)
+    assert image.geometry.tilt_deg == pytest.approx(14.0362, abs=1e-3)
+
+
+def test_no_frames_make_no_image() -> None:
+    assert stack([]) == ()

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import pytest
+from dicom_files import BIG, ENCODINGS, EXPLICIT, IMPLICIT, Encoding, Plain, even, file_bytes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom.part10 import split
+from dicomzarr_watch.dicom.values import Values
+
+NAN = float("nan")
+
+
+def values_of(*elements: Plain, encoding: Encoding = EXPLICIT) -> Values:
+    data = file_bytes(elements, encoding)
+    return Values(split(lambda at, count: data[at : at + count], len(data)), data)
+
+
+@pytest.mark.parametrize(
+    ("vr", "value", "encoding", "expected"),
+    [
+        ("US", b"\x00\x02", EXPLICIT, 512),
+        ("US", b"\x00\x02", IMPLICIT, 512),
+        ("US", b"\x00\x02", BIG, 2),
+        ("US", b"\x00\x02\xff\xff", EXPLICIT, 512),
+        ("SS", b"\xff\xff", EXPLICIT, -1),
+        ("UL", b"\x00\x00\x00\x02", BIG, 2),
+        ("SL", b"\xfe\xff\xff\xff", EXPLICIT, -2),
+        ("IS", b" 512", EXPLICIT, 512),
+        ("US", b"", EXPLICIT, None),
+        ("US", b"\x02", EXPLICIT, None),
+        ("UL", b"\x02\x00", EXPLICIT, None),
+        ("LO", b"many", EXPLICIT, None),
+    ],
+)
+def test_a_number_is_read_as_its_vr_says(
+    vr: str, value: bytes, encoding: Encoding, expected: int | None
+) -> None:
+    assert values_of(Plain(tags.ROWS, vr, value), encoding=encoding).number(tags.ROWS) == expected
+
+
+@pytest.mark.parametrize(
+    ("vr", "value", "expected"),
+    [
+        ("IS", b"12", 12),
+        ("IS", b" +7 ", 7),
+        ("IS", b"-3", -3),
+        ("IS", b"3.0 ", 3),
+        ("IS", b"4\\5 ", 4),
+        ("IS", b"12\0", 12),
+        ("US", b"\x05\x00", 5),
+        ("IS", b"", None),
+        ("IS", b"1A", None),
+        ("IS", b"1e999 ", None),
+        ("IS", b"nan ", None),
+    ],
+)
+def test_a_numeral_is_an_integer_or_absent(vr: str, value: bytes, expected: int | None) -> None:
+    found = values_of(Plain(tags.NUMBER_OF_FRAMES, vr, even(value)))
+    assert found.numeral(tags.NUMBER_OF_FRAMES) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"0.5\\-1e1 ", (0.5, -10.0)),
+        (b" 1 \\ 2\0", (1.0, 2.0)),
+        (b"", ()),
+        (b"1\\\\2", ()),
+        (b"1\\x ", ()),
+        (b"1\\nan ", ()),
+        (b"inf ", ()),
+        (b"0,5 ", ()),
+    ],
+)
+def test_decimals_are_all_finite_numbers_or_none(value: bytes, expected: tuple[float, ...]) -> None:
+    found = values_of(Plain(tags.PIXEL_SPACING, "DS", even(value)))
+    assert found.decimals(tags.PIXEL_SPACING) == expected
+    assert found.decimal(tags.PIXEL_SPACING) == (expected[0] if expected else None)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=["explicit", "implicit", "big endian"])
+def test_text_is_without_its_padding(encoding: Encoding) -> None:
+    found = values_of(
+        Plain(tags.IMAGE_TYPE, "CS", b"ORIGINAL\\ PRIMARY \\M "),
+        Plain(tags.SOP_INSTANCE_UID, "UI", b"1.2.3\0"),
+        encoding=encoding,
+    )
+    assert found.text(tags.SOP_INSTANCE_UID) == "1.2.3"
+    assert found.texts(tags.IMAGE_TYPE) == ("ORIGINAL", "PRIMARY", "M")
+
+
+def test_an_absent_element_has_no_value() -> None:
+    found = values_of()
+    assert tags.ROWS not in found
+    assert found.raw(tags.ROWS) == b""
+    assert found.text(tags.ROWS) == ""
+    assert found.texts(tags.ROWS) == ("",)
+    assert found.number(tags.ROWS) is None
+    assert found.numeral(tags.ROWS) is None
+    assert found.decimals(tags.ROWS) == ()
+
+
+def test_an_element_beyond_the_bytes_at_hand_has_no_value() -> None:
+    data = file_bytes([Plain(tags.MODALITY, "CS", b"MR"), Plain(tags.ROWS, "US", b"\x02\x00")])
+    part10 = split(lambda at, count: data[at : at + count], len(data))
+    rows = part10.find(tags.ROWS)
+    assert rows is not None
+    found = Values(part10, data[: rows.start])
+    assert tags.ROWS in found
+    assert found.number(tags.ROWS) is None
+
+
+def test_of_an_element_that_repeats_the_first_counts() -> None:
+    found = values_of(Plain(tags.MODALITY, "CS", b"MR"), Plain(tags.MODALITY, "CS", b"CT"))
+    assert found.text(tags.MODALITY) == "MR"
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(["US", "SS", "UL", "IS", "DS", "OB", "FD", "AT", "UN"]),
+    st.one_of(st.binary(max_size=16), st.text(r"0123456789+-.eE\ nifa_", max_size=16)),
+    st.sampled_from(ENCODINGS),
+)
+def test_no_value_raises(vr: str, value: bytes | str, encoding: Encoding) -> None:
+    raw = value if isinstance(value, bytes) else value.encode()
+    found = values_of(Plain(tags.ROWS, vr, raw), encoding=encoding)
+    assert found.raw(tags.ROWS) == raw
+    assert isinstance(found.number(tags.ROWS), int | None)
+    assert isinstance(found.numeral(tags.ROWS), int | None)
+    assert all(abs(v) < float("inf") for v in found.decimals(tags.ROWS))
