@@ -108,3 +108,14 @@ def test_a_pipe_is_no_place(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(RejectError):
         found(tmp_path / "pipe")
+
+
+def test_two_folders_of_one_name_are_refused_and_one_named_twice_is_taken_once(
+    tmp_path: Path,
+) -> None:
+    put(tmp_path / "one" / "scan" / "1.dcm")
+    put(tmp_path / "other" / "scan" / "1.dcm")
+    twice = found(tmp_path / "one" / "scan", tmp_path / "one" / ".." / "one" / "scan")
+    assert [names(work) for work in twice.works] == [("scan", ["1.dcm"])]
+    with pytest.raises(RejectError, match="same-name-twice"):
+        found(tmp_path / "one" / "scan", tmp_path / "other" / "scan")

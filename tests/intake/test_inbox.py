@@ -306,3 +306,20 @@ def test_names_that_are_not_text_are_followed_like_any(inbox: Inbox, folder: Pat
     sight = inbox.look(0.0)
     assert files(sight) == {(name, SERIES_UID): [f"{name}/{name}"]}
     assert sight.changed[0].entry == Entry(f"{name}/{name}", sight.changed[0].entry.identity)
+
+
+def test_of_another_folder_in_its_place_nothing_is_concluded_about_what_is_gone(
+    inbox: Inbox, folder: Path
+) -> None:
+    put(folder / "drop" / "1.dcm")
+    inbox.look(0.0)
+    folder.rename(folder.with_name("away"))
+    folder.mkdir()
+    replaced = inbox.look(1.0)
+    assert (replaced.place is not None, replaced.arrivals, replaced.gone) == (True, (), ())
+    folder.rmdir()
+    folder.with_name("away").rename(folder)
+    back = inbox.look(2.0)
+    assert files(back) == {("drop", SERIES_UID): ["drop/1.dcm"]}
+    (folder / "drop" / "1.dcm").unlink()
+    assert inbox.look(3.0).gone == ("drop/1.dcm",)
