@@ -28,11 +28,11 @@ def batch(
 ) -> Batch:
     """Find the series in folders and files; a folder's name is its drop.
 
-    Raises RejectError if a place is not there.
+    Raises RejectError if a place is not there, or if two places have the same name.
     """
     series: dict[tuple[str, str], list[Source]] = defaultdict(list)
     others: list[tuple[str, str]] = []
-    for place in places:
+    for place in _distinct(places):
         drop, sources, passed_over = _sources(place)
         others += passed_over
         for source in sources:
@@ -53,6 +53,20 @@ def batch(
         for (drop, _), sources in sorted(series.items())
     )
     return Batch(works, tuple(others))
+
+
+def _distinct(places: Iterable[Path]) -> list[Path]:
+    """Leave out what is named twice; two folders of one name would be one drop."""
+    found = list({place.resolve(): place for place in places}.values())
+    folders = [_drop(place.absolute()) for place in found if not place.is_file()]
+    if len(set(folders)) < len(folders):
+        raise RejectError(
+            "same-name-twice",
+            expected="folders of different names, as each is a drop",
+            found="two of the same",
+            todo="convert them one after the other, into different outputs",
+        )
+    return found
 
 
 def _sources(place: Path) -> tuple[str, list[Source], list[tuple[str, str]]]:

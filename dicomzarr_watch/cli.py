@@ -9,6 +9,7 @@ import hashlib
 import os
 import sqlite3
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -128,8 +129,11 @@ def convert(
     if as_json:
         console.as_json({"series": answers, "ignored": ignored})
     elif ignored:
-        console.say(f"{len(ignored)} files are no DICOM and were left alone")
-    raise typer.Exit(any(answer["state"] != "done" for answer in answers))
+        kinds = Counter(code for _, code in found.others)
+        told = ", ".join(f"{count} {code}" for code, count in sorted(kinds.items()))
+        console.say(f"left alone: {told}")
+    is_unread = any(code == "unreadable" for _, code in found.others)
+    raise typer.Exit(is_unread or any(answer["state"] != "done" for answer in answers))
 
 
 @app.command()

@@ -64,6 +64,7 @@ class Inbox:
         self._rules = rules
         self._peek = peek
         self._known = {k.entry.path: k for k in known}
+        self._place: Place | None = None
         self._growths: dict[SeriesKey, Growth] = {}
         self._changed_s: dict[str, float] = {}
         self._again = {
@@ -79,6 +80,9 @@ class Inbox:
             return Sight(None)
         changed = self._take_in(found, now_s)
         gone = self._let_go(found, now_s)
+        if self._place not in (None, found.place):
+            gone = []  # another folder says nothing of what was in this one
+        self._place = found.place
         judged = arrivals(self._growths, self._series(), now_s, self._rules)
         self._growths = {a.key: a.growth for a in judged}
         settled_s = {drop: at + self._rules.settle_s for drop, at in self._changed_s.items()}

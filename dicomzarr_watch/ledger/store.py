@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.ledger.jobs import ACTIVE, Job, State, Step, claimed, recovered, step
 
 SCHEMA_VERSION: Final = 1
+LOCK_PATIENCE_S: Final = 0.3
 _SCHEMA: Final = """
 CREATE TABLE files (
     path BLOB PRIMARY KEY, drop_name BLOB NOT NULL,
@@ -350,16 +352,27 @@ def _job(row: tuple[Any, ...]) -> Job:
 def is_owned(state: Path) -> bool:
     """Tell whether a daemon has the state folder now."""
     try:
-        os.close(_locked(state / "lock"))
-    except StopError:
+        descriptor = os.open(state / "lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    finally:
+        os.close(descriptor)
     return False
 
 
 def _locked(path: Path) -> int:
+    """Take the lock; somebody who only asks whether it is taken may have it for a moment."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until_s = time.monotonic() + LOCK_PATIENCE_S
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while not _is_locked(descriptor):
+            if time.monotonic() > until_s:
+                raise BlockingIOError
+            time.sleep(0.02)
     except OSError as error:
         os.close(descriptor)
         raise StopError(
@@ -369,3 +382,11 @@ def _locked(path: Path) -> int:
             todo="stop the other daemon or set another state folder",
         ) from error
     return descriptor
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from inbox_files import identity
+
+from dicomzarr_watch.identity import Identity
+from dicomzarr_watch.intake.arrival import (
+    Arrival,
+    Growth,
+    Rules,
+    SeriesFile,
+    SeriesKey,
+    arrivals,
+    fingerprint,
+)
+
+KEY = SeriesKey("drop", "1.2.3")
+RULES = Rules(settle_s=10.0, truncated_hold_s=60.0)
+ONE = SeriesFile("drop/1.dcm", identity())
+TWO = SeriesFile("drop/2.dcm", identity(inode=2))
+CUT = SeriesFile("drop/3.dcm", identity(inode=3), is_truncated=True)
+Files = tuple[SeriesFile, ...]
+
+
+class Watcher:
+    """Looks again and again, remembering what the inbox remembers."""
+
+    def __init__(self, rules: Rules = RULES) -> None:
+        self._rules = rules
+        self._known: dict[SeriesKey, Growth] = {}
+
+    def look(self, now_s: float, *files: SeriesFile) -> Arrival | None:
+        found = arrivals(self._known, {KEY: files} if files else {}, now_s, self._rules)
+        self._known = {arrival.key: arrival.growth for arrival in found}
+        return found[0] if found else None
+
+    def waits(self, now_s: float, *files: SeriesFile) -> str:
+        arrival = self.look(now_s, *files)
+        assert arrival is not None
+        return arrival.waits_for
+
+
+@dataclass(frozen=True)
+class Look:
+    now_s: float
+    files: frozenset[SeriesFile]
+
+
+def expected(history: list[Look], rules: Rules) -> str:
+    """Say what a series waits for from all that was ever seen of it, the last look included."""
+    last = history[-1]
+    same = len(history)
+    while same > 1 and history[same - 2].files == last.files:
+        same -= 1
+    unchanged_s = last.now_s - history[same - 1].now_s
+    if len(history) - same < 1 or unchanged_s < rules.settle_s:
+        return "settle"
+    is_cut = any(file.is_truncated for file in last.files)
+    return "truncated" if is_cut and unchanged_s < rules.truncated_hold_s else ""
+
+
+# quarters of a second are exact as floats, so that a boundary is one
+seconds = st.integers(0, 160).map(lambda quarters: quarters / 4)
+names = st.sampled_from(("drop/1", "drop/2", "drop/3"))
+# few values: the same set shall come back often
+identities = st.builds(
+    Identity, st.integers(1, 2), st.integers(1, 2), st.integers(1, 2), st.integers(1, 2)
+)
+rules = st.builds(Rules, seconds, seconds)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Look]:
+    """Files come, change and go between looks at times that never go back."""
+    now_s, files, found = 0.0, dict[str, SeriesFile](), []
+    for _ in range(draw(st.integers(1, 12))):
+        now_s += draw(seconds)
+        match draw(st.sampled_from(("nothing", "nothing", "nothing", "put", "remove"))):
+            case "put":
+                name, state = draw(names), draw(identities)
+                # whether it is cut short is read from the state, so it changes with it alone
+                files[name] = SeriesFile(name, state, is_truncated=state.size == 1)
+            case "remove":
+                files.pop(draw(names), None)
+        found.append(Look(now_s, frozenset(files.values())))
+    return found
+
+
+@settings(max_examples=300)
+@given(histories(), rules)
+def test_a_series_is_complete_exactly_when_its_whole_history_says_so(
+    history: list[Look], rules: Rules
+) -> None:
+    watcher = Watcher(rules)
+    for count, look in enumerate(history, 1):
+        arrival = watcher.look(look.now_s, *look.files)
+        if not look.files:
+            assert arrival is None
+        else:
+            assert arrival is not None
+            assert arrival.waits_for == expected(history[:count], rules)
+            assert arrival.is_complete == (not arrival.waits_for)
+
+
+@given(histories().filter(lambda history: bool(history[-1].files)), rules)
+def test_nothing_is_held_for_ever(history: list[Look], rules: Rules) -> None:
+    watcher = Watcher(rules)
+    for look in history:
+        watcher.look(look.now_s, *look.files)
+    last = history[-1]
+    most_s = max(rules.settle_s, rules.truncated_hold_s)
+    assert watcher.waits(last.now_s + most_s, *last.files) == ""
+
+
+@given(histories().filter(lambda history: bool(history[-1].files)), rules, st.floats(0, 1))
+def test_until_due_nothing_changes_and_then_something_does(
+    history: list[Look], rules: Rules, share: float
+) -> None:
+    watcher = Watcher(rules)
+    for look in history:
+        arrival = watcher.look(look.now_s, *look.files)
+    assert arrival is not None
+    last = history[-1]
+    if arrival.is_complete:
+        assert arrival.due_s == last.now_s
+        return
+    assert arrival.due_s >= last.now_s
+    between_s = last.now_s + share * (arrival.due_s - last.now_s)
+    if between_s < arrival.due_s:
+        assert watcher.waits(between_s, *last.files) == arrival.waits_for
+    assert watcher.waits(arrival.due_s, *last.files) != arrival.waits_for
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(ONE, identity=identity(size=90)),
+        replace(ONE, identity=identity(size=110)),
+        replace(ONE, identity=identity(mtime_ns=2)),
+        replace(ONE, identity=identity(mtime_ns=0)),
+        replace(ONE, identity=identity(ctime_ns=2)),
+        replace(ONE, identity=identity(inode=9)),
+        replace(ONE, path="drop/other.dcm"),
+    ],
+    ids=["shrank", "grew", "newer", "older", "ctime", "inode", "renamed"],
+)
+def test_any_change_of_a_file_starts_the_wait_anew(changed: SeriesFile) -> None:
+    watcher = Watcher()
+    assert watcher.waits(0.0, ONE, TWO) == "settle"
+    assert watcher.waits(9.75, changed, TWO) == "settle"
+    assert watcher.waits(19.5, changed, TWO) == "settle"
+    assert watcher.waits(19.75, changed, TWO) == ""
+
+
+@pytest.mark.parametrize("after", [(ONE,), (ONE, TWO, replace(TWO, path="drop/4.dcm"))])
+def test_a_file_more_or_less_starts_the_wait_anew(after: Files) -> None:
+    watcher = Watcher()
+    watcher.look(0.0, ONE, TWO)
+    assert watcher.waits(10.0, ONE, TWO) == ""
+    assert watcher.waits(11.0, *after) == "settle"
+    assert watcher.waits(20.75, *after) == "settle"
+    assert watcher.waits(21.0, *after) == ""
+
+
+def test_one_look_is_never_enough_however_late_or_short_the_wait() -> None:
+    watcher = Watcher(Rules(settle_s=0.0, truncated_hold_s=0.0))
+    assert watcher.waits(1e9, ONE) == "settle"
+    assert watcher.waits(1e9, ONE) == ""
+
+
+def test_a_truncated_file_holds_its_series_and_is_then_named() -> None:
+    watcher = Watcher()
+    watcher.look(0.0, ONE, CUT)
+    held = watcher.look(10.0, ONE, CUT)
+    assert held is not None
+    assert (held.waits_for, held.due_s, held.truncated) == ("truncated", 60.0, (CUT.path,))
+    assert watcher.waits(59.75, ONE, CUT) == "truncated"
+    done = watcher.look(60.0, ONE, CUT)
+    assert done is not None
+    assert done.is_complete
+    assert done.truncated == (CUT.path,)
+
+
+def test_a_truncated_file_that_is_mended_holds_no_longer_than_any() -> None:
+    watcher = Watcher()
+    mended = SeriesFile(CUT.path, identity(size=200, inode=3))
+    watcher.look(0.0, ONE, CUT)
+    watcher.look(20.0, ONE, mended)
+    assert watcher.waits(30.0, ONE, mended) == ""
+
+
+def test_a_series_that_went_away_and_came_back_settles_anew() -> None:
+    watcher = Watcher()
+    watcher.look(0.0, ONE)
+    assert watcher.look(5.0) is None
+    assert watcher.waits(10.0, ONE) == "settle"
+    assert watcher.waits(20.0, ONE) == ""
+
+
+def test_series_settle_each_for_itself_and_come_in_order() -> None:
+    late, early = SeriesKey("b", "1"), SeriesKey("a", "2")
+    known = {early: Growth(fingerprint([ONE]), 0.0, 1)}
+    found = arrivals(known, {late: (TWO,), early: (ONE,)}, 10.0, RULES)
+    assert [(a.key, a.waits_for) for a in found] == [(early, ""), (late, "settle")]
+
+
+paths = st.binary(min_size=1, max_size=6).map(lambda raw: raw.replace(b"\0", b"\n"))
+series_files = st.builds(
+    SeriesFile, paths.map(lambda raw: raw.decode("utf-8", "surrogateescape")), identities
+)
+sets_of_files = st.lists(series_files, max_size=4, unique_by=lambda file: file.path)
+
+
+@given(sets_of_files, st.randoms(use_true_random=False))
+def test_the_order_of_files_does_not_matter_to_the_fingerprint(
+    files: list[SeriesFile], random: Random
+) -> None:
+    shuffled = list(files)
+    random.shuffle(shuffled)
+    assert fingerprint(shuffled) == fingerprint(files)
+
+
+@given(sets_of_files, sets_of_files)
+@example(
+    [SeriesFile("a 100 1 1 1\nb", identity())],
+    [SeriesFile("a", identity()), SeriesFile("b", identity())],
+)
+def test_other_files_have_another_fingerprint(
+    some: list[SeriesFile], others: list[SeriesFile]
+) -> None:
+    is_same = {(f.path, f.identity) for f in some} == {(f.path, f.identity) for f in others}
+    assert (fingerprint(some) == fingerprint(others)) is is_same

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inbox_files import identity
+
+from dicomzarr_watch.intake.peek import Kind
+from dicomzarr_watch.ledger.account import Fate, account, fate
+from dicomzarr_watch.ledger.jobs import Job, State
+from dicomzarr_watch.ledger.store import FileRow
+
+FOLDER = "CT-1-0123abcd"
+
+
+def file(kind: str = Kind.DICOM, job: int | None = None, *, is_present: bool = True) -> FileRow:
+    path = f"drop/{kind}-{job}-{is_present}"
+    return FileRow(path, "drop", identity(size=7), kind, job=job, is_present=is_present)
+
+
+def job(state: State, code: str = "") -> Job:
+    number = list(State).index(state) + 1
+    return Job(number, "drop", "1.2", "f", 1, 7, state, code=code, folder=FOLDER, revision=2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "of_job", "outcome"),
+    [
+        (Kind.DICOM, None, (Fate.WAITING, "")),
+        (Kind.DICOM, job(State.QUEUED), (Fate.WAITING, "")),
+        (Kind.DICOM, job(State.QUEUED, "no-space"), (Fate.WAITING, "no-space")),
+        (Kind.DICOM, job(State.RUNNING), (Fate.WAITING, "")),
+        (Kind.DICOM, job(State.WITHDRAWN, "source-changed"), (Fate.WAITING, "source-changed")),
+        (Kind.DICOM, job(State.DONE), (Fate.ARCHIVED, "")),
+        (Kind.DICOM, job(State.DONE, "unchanged"), (Fate.ARCHIVED, "")),
+        (
+            Kind.DICOM,
+            job(State.REJECTED, "verification-failed"),
+            (Fate.REJECTED, "verification-failed"),
+        ),
+        (Kind.NOT_DICOM, None, (Fate.IGNORED, "not-dicom")),
+        (Kind.TEMPORARY, None, (Fate.IGNORED, "temporary-name")),
+        (Kind.UNREADABLE, None, (Fate.REJECTED, "unreadable")),
+        # what a file is now counts, not what one of its name was before
+        (Kind.NOT_DICOM, job(State.DONE), (Fate.IGNORED, "not-dicom")),
+        (Kind.UNREADABLE, job(State.DONE), (Fate.REJECTED, "unreadable")),
+    ],
+)
+def test_a_file_has_the_outcome_of_its_kind_or_of_its_job(
+    kind: Kind, of_job: Job | None, outcome: tuple[Fate, str]
+) -> None:
+    assert fate(file(kind), of_job) == outcome
+
+
+JOBS = {found.id: found for found in map(job, State)}
+files = st.builds(
+    file, st.sampled_from(Kind), st.sampled_from([None, 99, *JOBS]), is_present=st.booleans()
+)
+
+
+@given(st.lists(files, unique_by=lambda found: found.path))
+def test_promise_1_every_file_has_exactly_one_outcome(rows: list[FileRow]) -> None:
+    """No file of the drop is missing, none stands twice, and the counts are those of the files."""
+    document = account("drop", rows, JOBS)
+    assert [row["path"] for row in document["files"]] == [row.path for row in rows]
+    outcomes = [row["outcome"] for row in document["files"]]
+    assert all(Fate(outcome).value == outcome for outcome in outcomes)
+    assert document["counts"] == {found: outcomes.count(found) for found in set(outcomes)}
+    assert list(document["counts"]) == sorted(document["counts"])
+
+
+def test_an_archived_file_says_where_it_is() -> None:
+    rows = [file(job=done) for done in (job(State.DONE).id, job(State.REJECTED).id, None)]
+    archived, rejected, waiting = account("drop", rows, JOBS)["files"]
+    assert archived == {
+        "path": rows[0].path,
+        "size": 7,
+        "outcome": "archived",
+        "code": "",
+        "series": FOLDER,
+        "revision": 2,
+    }
+    assert rejected.keys() == waiting.keys() == {"path", "size", "outcome", "code"}
+
+
+def test_a_file_that_left_is_still_accounted_for_and_said_to_have_left() -> None:
+    done = job(State.DONE)
+    left, stayed = account(
+        "drop", [file(job=done.id, is_present=False), file(job=done.id)], {done.id: done}
+    )["files"]
+    assert (left["outcome"], left["present"]) == ("archived", False)
+    assert "present" not in stayed
+
+
+def test_a_drop_of_no_files_is_a_document_as_well() -> None:
+    assert account("drop", [], {}) == {"schema": 1, "drop": "drop", "counts": {}, "files": []}

@@ -1,0 +1,179 @@
+"""The ledger against dictionaries: whatever it is told in whatever order, it says it again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from inbox_files import outcome
+
+from dicomzarr_watch.identity import Identity
+from dicomzarr_watch.ledger.jobs import ACTIVE, Job, Patience, State, ended
+from dicomzarr_watch.ledger.store import ArrivingRow, FileRow, Ledger
+from dicomzarr_watch.outcome import Ended
+
+PATIENCE = Patience(max_attempts=2, retry_max_s=8.0, jitter=0.5)
+ODD = os.fsdecode(b"M\xfcller\n")
+
+drops = st.sampled_from(("a", ODD))
+uids = st.sampled_from(("", "1.2"))
+series = st.tuples(drops, uids)
+paths = st.tuples(drops, st.sampled_from(("1", ODD))).map("/".join)
+identities = st.builds(Identity, st.integers(0, 2), st.just(1 << 62), st.just(2), st.just(3))
+
+
+@st.composite
+def file_rows(draw: st.DrawFn) -> FileRow:
+    path = draw(paths)
+    kind = draw(st.sampled_from(("dicom", "not-dicom", "unreadable")))
+    uid, is_truncated = draw(uids), draw(st.booleans())
+    drop = path.split("/")[0]
+    return FileRow(path, drop, draw(identities), kind, uid, "1.9", "1.2.840", is_truncated)
+
+
+some_files = st.lists(file_rows(), max_size=3, unique_by=lambda row: row.path)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """The ledger, held against dictionaries; its file is closed and opened again at any time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = Path(tempfile.mkdtemp())
+        self.open()
+        self.files: dict[str, FileRow] = {}
+        self.jobs: dict[int, Job] = {}
+        self.arriving: tuple[ArrivingRow, ...] = ()
+
+    def open(self) -> None:
+        self.ledger = Ledger.own(self.state)
+        self.reader = Ledger.read(self.state)
+
+    def close(self) -> None:
+        self.reader.close()
+        self.ledger.close()
+
+    def teardown(self) -> None:
+        self.close()
+        shutil.rmtree(self.state)
+
+    def in_state(self, *states: State) -> list[Job]:
+        return [job for job in self.jobs.values() if job.state in states]
+
+    # --- files ---
+
+    @rule(changed=some_files, gone=st.lists(paths, max_size=2))
+    def record(self, changed: list[FileRow], gone: list[str]) -> None:
+        self.ledger.record(changed, gone)
+        for row in changed:
+            before = self.files.get(row.path)
+            is_same = before is not None and before.identity == row.identity
+            self.files[row.path] = replace(row, job=before.job if before and is_same else None)
+        for path in gone:
+            if path in self.files:
+                self.files[path] = replace(self.files[path], is_present=False)
+
+    # --- jobs ---
+
+    @rule(of=series, fingerprint=st.sampled_from("xyz"))
+    def offer(self, of: tuple[str, str], fingerprint: str) -> None:
+        found = self.ledger.offer(*of, fingerprint, 3, 300)
+        rivals = [j for j in self.jobs.values() if (j.drop, j.series_uid) == of]
+        same = next((j for j in rivals if j.fingerprint == fingerprint), None)
+        if same and same.state is not State.WITHDRAWN:
+            assert found == same
+            return
+        if any(j.state is State.RUNNING for j in rivals):
+            assert found is None
+            return
+        for rival in rivals:
+            if rival.state is State.QUEUED:
+                self.jobs[rival.id] = replace(rival, state=State.WITHDRAWN)
+        number = len(self.jobs) + 1
+        fresh = Job(number, *of, fingerprint, 3, 300)
+        expected = replace(same, state=State.QUEUED) if same else fresh
+        assert found == expected
+        self.jobs[expected.id] = expected
+
+    @precondition(lambda self: self.in_state(State.QUEUED))
+    @rule(data=st.data())
+    def claim(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.in_state(State.QUEUED)))
+        found = self.ledger.claim(job)
+        assert found == replace(job, state=State.RUNNING, attempts=job.attempts + 1, code="")
+        self.jobs[job.id] = found
+
+    @precondition(lambda self: self.in_state(State.RUNNING))
+    @rule(data=st.data(), how=st.sampled_from(Ended), through=st.lists(paths, unique=True))
+    def settle(self, data: st.DataObject, how: Ended, through: list[str]) -> None:
+        job = data.draw(st.sampled_from(self.in_state(State.RUNNING)))
+        after = ended(job, outcome(how), 1000.5, PATIENCE)
+        assert self.ledger.settle(after, through) == after
+        self.jobs[job.id] = after
+        for path in self.files.keys() & set(through):
+            self.files[path] = replace(self.files[path], job=job.id)
+
+    @precondition(lambda self: self.in_state(State.QUEUED))
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.in_state(State.QUEUED)))
+        self.jobs[job.id] = self.ledger.withdraw(job)
+        assert self.jobs[job.id] == replace(job, state=State.WITHDRAWN)
+
+    # --- what is arriving, and the end ---
+
+    @rule(rows=st.dictionaries(series, st.sampled_from(("settle", "truncated"))))
+    def note_arriving(self, rows: dict[tuple[str, str], str]) -> None:
+        noted = [ArrivingRow(*of, waits_for, 4) for of, waits_for in rows.items()]
+        self.ledger.note_arriving(noted)
+        self.arriving = tuple(sorted(noted, key=lambda r: (os.fsencode(r.drop), r.series_uid)))
+
+    @rule()
+    def end_and_start_again(self) -> None:
+        self.close()
+        self.open()
+        for job in self.in_state(State.RUNNING):
+            back = replace(job, state=State.QUEUED, attempts=job.attempts - 1, due_at=0.0)
+            self.jobs[job.id] = back
+
+    # --- what holds at any time, for the owner and for one who only looks ---
+
+    @invariant()
+    def the_ledger_says_what_the_dictionaries_say(self) -> None:
+        jobs = sorted(self.jobs.values(), key=lambda job: job.id)
+        rows = sorted(self.files.values(), key=lambda row: os.fsencode(row.path))
+        for ledger in (self.ledger, self.reader):
+            assert ledger.jobs() == jobs
+            assert list(ledger.files()) == [row for row in rows if row.is_present]
+        assert list(self.reader.files(ODD)) == [row for row in rows if row.drop == ODD]
+        assert self.reader.arriving() == self.arriving
+        assert self.reader.counts() == {state: len(self.in_state(state)) for state in State}
+
+    @invariant()
+    def jobs_are_found_by_what_is_asked_for(self) -> None:
+        jobs = self.ledger.jobs()
+        assert self.ledger.jobs(State.QUEUED) == [j for j in jobs if j.state is State.QUEUED]
+        of = [j for j in jobs if (j.drop, j.series_uid) == (ODD, "")]
+        assert self.ledger.jobs(drop=ODD, series_uid="") == of
+        assert self.ledger.active_drops() == {job.drop for job in self.in_state(*ACTIVE)}
+
+    @invariant()
+    def a_series_has_one_active_job_at_most(self) -> None:
+        active = Counter((job.drop, job.series_uid) for job in self.in_state(*ACTIVE))
+        assert all(count == 1 for count in active.values())
+
+
+LedgerMachine.TestCase.settings = settings(
+    max_examples=25,
+    stateful_step_count=20,
+    suppress_health_check=[HealthCheck.too_slow],
+    deadline=None,
+)
+TestTheLedgerKeepsWhatItIsTold = LedgerMachine.TestCase
