@@ -212,12 +212,23 @@ def verify(
 
 
 @app.command()
-def info(store: Store, *, as_json: Json = False) -> None:
+def info(
+    store: Store,
+    *,
+    dicom_json: Annotated[
+        str | None, typer.Option(help="Print the data set of the file of this name.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Tell what is in a store."""
-    from dicomzarr_watch.archive import reader
+    from dicomzarr_watch.archive import describe, reader
 
+    if dicom_json is not None:
+        path = _the_store(store)
+        console.as_json(describe.dicom_json(reader.Store(path), dicom_json))
+        return
     documents = [
-        {"store": str(path)} | reader.described(reader.Store(path)) for path, _ in _stores(store)
+        {"store": str(path)} | describe.described(reader.Store(path)) for path, _ in _stores(store)
     ]
     if as_json:
         console.as_json(documents)
@@ -324,6 +335,14 @@ def _stores(place: Path) -> Iterator[tuple[Path, Path]]:
         )
     for path in found:
         yield path, path.relative_to(place).parent.parent
+
+
+def _the_store(place: Path) -> Path:
+    """Return the one store at a place."""
+    found = [path for path, _ in _stores(place)]
+    if len(found) > 1:
+        raise RejectError("several-stores", expected="one store", found=str(len(found)))
+    return found[0]
 
 
 def _originals(store: Any, folder: Path) -> dict[str, bytes]:

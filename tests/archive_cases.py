@@ -192,21 +192,26 @@ CASES: Final = {
     "strange names": Case(_strange_names, 5),
     "not only frames": Case(_not_only_frames, 3),
     "report": Case(_report, 0, images=0),
-    "deflated": Case(partial(_one, file_bytes(PIXEL_CASES[0].elements, DEFLATED)), 0, images=0),
+    "deflated": Case(
+        partial(_one, file_bytes(PIXEL_CASES[0].elements, DEFLATED)),
+        1,
+        stored=PIXEL_CASES[0].frames,
+    ),
     "nothing but a preamble": Case(partial(_one, bytes(128) + b"DICM"), 0, images=0),
     "not one byte": Case(partial(_one, b""), 0, images=0),
     **{
-        name: Case(partial(_copied, name), 0, images=0)
-        for name in (
-            "JPEG2000.dcm",
-            "JPEGLSNearLossless_16.dcm",
-            "MR_small_RLE.dcm",
-            "MR_truncated.dcm",
-            "SC_rgb_small_odd_jpeg.dcm",
-            "rtplan.dcm",
-        )
+        name: Case(partial(_copied, name), frames, images=min(frames, 1))
+        for name, frames in {
+            "JPEG2000.dcm": 1,
+            "JPEGLSNearLossless_16.dcm": 1,
+            "MR_small_RLE.dcm": 1,
+            "MR_small_padded.dcm": 1,
+            "MR_truncated.dcm": 0,
+            "SC_rgb_rle_16bit_2frame.dcm": 2,
+            "SC_rgb_small_odd_jpeg.dcm": 1,
+            "rtplan.dcm": 0,
+        }.items()
     },
-    "MR_small_padded.dcm": Case(partial(_copied, "MR_small_padded.dcm"), 1),
 }
 
 

@@ -45,6 +45,7 @@ IMPLICIT = Encoding("1.2.840.10008.1.2", is_implicit=True)
 BIG = Encoding("1.2.840.10008.1.2.2", is_big_endian=True)
 DEFLATED = Encoding("1.2.840.10008.1.2.1.99", is_deflated=True)
 JPEG = Encoding("1.2.840.10008.1.2.4.50")
+VIDEO = Encoding("1.2.840.10008.1.2.4.102")
 ENCODINGS = (EXPLICIT, IMPLICIT, BIG)
 
 
@@ -253,6 +254,7 @@ class PixelCase:
     is_planar: bool = False
     vr: str = "OW"
     tag: int = 0x7FE00010
+    photometric: str = ""
 
     def __str__(self) -> str:
         return self.name
@@ -263,9 +265,10 @@ class PixelCase:
         count, rows, columns, *colours = self.frames.shape
         bits = self.bits or self.frames.dtype.itemsize * 8
         stored = self.bits_stored or bits
+        default = "RGB" if colours else "MONOCHROME2"
         found = [
             us(0x00280002, colours[0] if colours else 1, self.encoding),
-            Plain(0x00280004, "CS", b"RGB " if colours else b"MONOCHROME2 "),
+            Plain(0x00280004, "CS", even((self.photometric or default).encode())),
             us(0x00280006, int(self.is_planar), self.encoding),
             Plain(0x00280008, "IS", even(str(count).encode())),
             us(0x00280010, rows, self.encoding),
@@ -279,14 +282,17 @@ class PixelCase:
 
     @property
     def stored(self) -> bytes:
-        """The frames' bytes as the file holds them, without padding."""
+        """The frames' bytes as the file holds them, without padding; words are whole."""
         if self.bits == 1:
             found = np.packbits(self.frames.astype(np.uint8), bitorder="little").tobytes()
+        elif self.photometric == "YBR_FULL_422":
+            pairs = self.frames.reshape(-1, 2, 3)
+            found = b"".join(bytes([a[0], b[0], a[1], a[2]]) for a, b in pairs)
         else:
             ordered = np.moveaxis(self.frames, -1, 1) if self.is_planar else self.frames
             found = ordered.astype(ordered.dtype.newbyteorder(self.encoding.order)).tobytes()
         is_words = self.encoding.is_big_endian and self.vr == "OW" and self.frames.itemsize == 1
-        return swapped(found) if is_words else found
+        return swapped(even(found, b"\0")) if is_words else found
 
     @property
     def content(self) -> bytes:
@@ -315,6 +321,8 @@ def _pixel_cases() -> Iterator[PixelCase]:
     yield PixelCase("8 bit, odd", _ramp("u1", 3, 5, 3), vr="OB")
     yield PixelCase("8 bit, big endian bytes", _ramp("u1", 2, 3, 3), BIG, vr="OB")
     yield PixelCase("8 bit, big endian words", _ramp("u1", 2, 3, 4), BIG)
+    yield PixelCase("8 bit, big endian words, odd", _ramp("u1", 1, 3, 3), BIG)
+    yield PixelCase("8 bit, big endian words, odd frames", _ramp("u1", 5, 3, 3), BIG)
     yield PixelCase("32 bit, signed", _ramp("i4", 2, 3, 4))
     yield PixelCase("1 bit", _ramp("u1", 2, 4, 8) % 2, bits=1, vr="OB")
     yield PixelCase("1 bit, frames within bytes", _ramp("u1", 5, 3, 5) % 3 % 2, bits=1, vr="OB")
@@ -322,6 +330,9 @@ def _pixel_cases() -> Iterator[PixelCase]:
     yield PixelCase("RGB, interleaved", _ramp("u1", 2, 3, 5, 3), vr="OB")
     yield PixelCase("RGB, planar", _ramp("u1", 2, 3, 5, 3), is_planar=True, vr="OB")
     yield PixelCase("RGB, planar, 16 bit, big endian", _ramp("u2", 2, 3, 4, 3), BIG, is_planar=True)
+    half = np.repeat(_ramp("u1", 2, 3, 2, 3), 2, axis=2)
+    half[..., 0] = _ramp("u1", 2, 3, 4)
+    yield PixelCase("half the chroma", half, vr="OB", photometric="YBR_FULL_422")
     yield PixelCase("float", _ramp("f4", 2, 3, 4) / 8, vr="OF", tag=0x7FE00008)
     yield PixelCase("double, big endian", _ramp("f8", 2, 3, 4) / 8, BIG, vr="OD", tag=0x7FE00009)
 

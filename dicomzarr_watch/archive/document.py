@@ -163,6 +163,8 @@ def _placed(
         is_whole = instances[value.file].head_bytes == 0
         name, offsets = ("residue", residue) if is_whole else ("headers", headers)
         start = offsets[value.file] + value.start
+        if not is_whole and value.start > instances[value.file].head_bytes:
+            start -= instances[value.file].pixel_bytes  # head and tail follow each other
         return f"{layout.STORE_NAME}/dicom/{name}#{start},{value.end - value.start}"
 
     return place

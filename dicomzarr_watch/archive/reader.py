@@ -159,6 +159,16 @@ class Store:
                 yield from (_Frame(pixel_format, plane) for plane in samples)
             current = run
 
+    def pieces_of(self, file: StoredFile) -> Iterator[bytes]:
+        """Yield the bytes of one file in pieces."""
+        for _, pieces in self.rebuilt([file]):
+            yield from pieces
+
+    def blob(self, name: str, start: int, end: int) -> bytes:
+        """Return bytes of `headers` or `residue`."""
+        blob = {"headers": self._headers, "residue": self._residue}[name]
+        return b"".join(blob.pieces(start, end))
+
     def samples_of(self, file: StoredFile) -> Generator[Samples, None, None]:
         """Yield the frames of one file; shape as the format's, native byte order."""
         with ThreadPoolExecutor(1, "read") as ahead:
@@ -207,26 +217,6 @@ def _grid_runs(number: int, image: StoredImage, plane: int, end: int) -> Iterato
             count = min(slices - z, end - plane, most)
             yield PlaneRun(number, t, z, 1, count)
             plane += count
-
-
-def described(store: Store) -> dict[str, Any]:
-    """Return what is in a store, in words and numbers."""
-    return {
-        "files": len(store.files),
-        "bytes": sum(file.size for file in store.files),
-        "files_in_residue": sum(not file.is_in_frames for file in store.files),
-        "images": [
-            {
-                "path": image.array.path,
-                "axes": list(image.axes),
-                "shape": list(image.array.shape),
-                "dtype": str(image.array.dtype),
-                **image.attributes["dicomzarr"]["geometry"],
-            }
-            for image in store.images
-        ],
-        "names": [file.name for file in store.files],
-    }
 
 
 class _Blob:

@@ -48,8 +48,7 @@ class Look(StrEnum):
 def second_look(store: Store, file: StoredFile) -> Look:
     """Compare the stored frames of one file with its pixels, seen anew."""
     with SpooledTemporaryFile(_IN_MEMORY_BYTES) as spool:
-        ((_, pieces),) = store.rebuilt([file])
-        for piece in pieces:
+        for piece in store.pieces_of(file):
             spool.write(piece)
         header = read_header(spool)
         run = header.instance.frames

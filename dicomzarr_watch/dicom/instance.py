@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import IO
+from typing import IO, Final
 
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.frames import FrameRun, NoFrames, frame_run
 from dicomzarr_watch.dicom.functional import frame_poses
-from dicomzarr_watch.dicom.part10 import Part10, split
+from dicomzarr_watch.dicom.part10 import Element, Part10, split
 from dicomzarr_watch.dicom.pose import Pose
 from dicomzarr_watch.dicom.values import Values
+
+TAIL_LIMIT_BYTES: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +65,29 @@ class SeriesFacts:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """An instance with the bytes it was read from; not to be kept for many files at once."""
+    """An instance with the bytes it was read from; not to be kept for many files at once.
+
+    data: the bytes up to the pixel data, or the inflated data set. tail: elements behind it.
+    """
 
     instance: Instance
     part10: Part10
     data: bytes
+    tail: bytes = b""
+
+    def value(self, element: Element) -> bytes:
+        """Return an element's value; the pixel data's is not at hand."""
+        return self._cut(element.value, element.end)
+
+    def encoded(self, element: Element) -> bytes:
+        """Return an element as it stands in the file: tag, VR, length and value."""
+        return self._cut(element.start, element.end)
+
+    def _cut(self, start: int, end: int) -> bytes:
+        pixel = self.part10.pixel
+        if pixel is None or self.part10.inflated is not None or start < pixel.end:
+            return self.data[start:end]
+        return self.tail[start - pixel.end : end - pixel.end]
 
 
 def read_header(stream: IO[bytes]) -> Header:
@@ -82,7 +103,15 @@ def read_header(stream: IO[bytes]) -> Header:
         data = part10.inflated
     else:
         data = read(0, part10.pixel.value if part10.pixel else size)
-    return Header(_instance(part10, data), part10, data)
+    return Header(_instance(part10, data), part10, data, _tail(part10, read))
+
+
+def _tail(part10: Part10, read: Callable[[int, int], bytes]) -> bytes:
+    """Read the elements behind the pixel data, if they are such as people read."""
+    if part10.pixel is None or part10.inflated is not None:
+        return b""
+    size = part10.elements[-1].end - part10.pixel.end
+    return read(part10.pixel.end, size) if 0 < size <= TAIL_LIMIT_BYTES else b""
 
 
 def _instance(part10: Part10, data: bytes) -> Instance:

@@ -65,9 +65,9 @@ class Elements:
             if element.tag in tags.PIXEL_ELEMENTS or element.tag in seen:
                 continue
             seen.add(element.tag)
-            if element.end > len(header.data):
-                continue  # stands behind the pixel data
-            raw = header.data[element.value : element.end]
+            raw = header.value(element)
+            if len(raw) != element.end - element.value:
+                continue  # a tail too long to be of interest
             creator = creators.get(element.tag >> 16, b"")
             key = (element.tag, element.vr, _short(raw), hints, creator)
             number = self._numbers.get(key)
@@ -137,8 +137,18 @@ class Elements:
         vr = element.vr.decode("latin-1") or "UN"
         if header.part10.inflated is None:
             return ByReference(vr, self.files, element.value, element.end)
-        raw = header.data[element.value : element.end]
+        raw = header.value(element)
         return {"vr": vr, "InlineBinary": base64.b64encode(raw).decode()}
+
+
+def of_file(document: Json, number: int) -> Json:
+    """Return the elements of one file, by its place in the order that `document` was given."""
+    found = dict(document["shared"])
+    for tag, column in document["columns"].items():
+        which = column["of"][number]
+        if which is not None:
+            found[tag] = column["distinct"][which]
+    return dict(sorted(found.items()))
 
 
 def _to_json(header: Header, elements: Sequence[Element]) -> list[Json]:
@@ -147,7 +157,7 @@ def _to_json(header: Header, elements: Sequence[Element]) -> list[Json]:
         return []
     part10, is_meta = header.part10, elements[0].tag >> 16 == 2
     together = elements if is_meta else {*_context(header), *elements}
-    raw = b"".join(header.data[e.start : e.end] for e in sorted(together, key=lambda e: e.start))
+    raw = b"".join(header.encoded(e) for e in sorted(together, key=lambda e: e.start))
     with warnings.catch_warnings(), disable_value_validation():
         warnings.simplefilter("ignore")
         dataset: Dataset = read_dataset(
@@ -168,7 +178,7 @@ def _creators(header: Header) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     for e in header.part10.elements:
         if _is_creator(e.tag):
-            found[e.tag >> 16] = found.get(e.tag >> 16, b"") + header.data[e.start : e.end]
+            found[e.tag >> 16] = found.get(e.tag >> 16, b"") + header.encoded(e)
     return found
 
 
@@ -186,4 +196,4 @@ def _short(raw: bytes) -> bytes:
 
 def _raw(header: Header, tag: int) -> bytes:
     element = header.part10.find(tag)
-    return header.data[element.value : element.end] if element else b""
+    return header.value(element) if element else b""

@@ -105,6 +105,8 @@ def _inflated(frame: bytes, run: FrameRun) -> Samples:
     frames = max(run.format.mosaic_slices, 1)
     needed = stored_bytes(run.format, frames)
     data = inflate.decompress(frame, needed)
+    if len(data) < needed:
+        raise NotDecodedError("fewer samples than the header says")
     return view(data[:needed], run.format)[:frames]
 
 

@@ -22,6 +22,9 @@ from dicomzarr_watch.archive.layout import as_json
 from dicomzarr_watch.archive.work import Finding
 
 
+UNUSED_BITS = "unused-bits-carry-data"
+
+
 def _told(done: Archived) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(
         (done.final / "series.json").read_bytes(), parse_constant=pytest.fail
@@ -41,14 +44,18 @@ def test_every_file_is_told_of_in_the_order_of_the_store(series: Archived) -> No
 
 def test_how_a_file_is_kept_is_told_truly(series: Archived) -> None:
     told = _told(series)["files"]
+    unlike = {n for f in series.receipt.findings for n in f.files if f.code == UNUSED_BITS}
     for said, file in zip(told, series.store.files, strict=True):
+        is_native = file.is_in_frames or file.name in unlike
         facts = {
-            "frames": file.frame_count > 0,
-            "residue": not file.frame_count and file.head_bytes > 0,
-            "whole": not file.frame_count and not file.head_bytes,
+            "frames": is_native,
+            "residue": not is_native and file.head_bytes > 0,
+            "whole": not is_native and not file.head_bytes,
         }
         assert [how for how, holds in facts.items() if holds] == [said["kept"]]
-        assert bool(said["why"]) is (said["kept"] != "frames")
+        assert said["frames"] == file.frame_count
+        assert bool(said["why"]) is (file.frame_count == 0)
+        assert is_native or file.residue_offset >= 0
     for how in ("frames", "residue", "whole"):
         assert series.receipt.counts[f"files_as_{how}"] == [f["kept"] for f in told].count(how)
 

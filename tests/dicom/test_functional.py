@@ -14,6 +14,7 @@ from dicom_files import (
     us,
 )
 
+from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat
 from dicomzarr_watch.dicom.functional import frame_poses
 from dicomzarr_watch.dicom.part10 import split
 from dicomzarr_watch.dicom.pose import Pose
@@ -38,9 +39,15 @@ def placed(position: str) -> Nested:
     return group(PLANE_POSITION, ds(POSITION, position))
 
 
-def poses_of(*elements: Built, encoding: Encoding = EXPLICIT) -> tuple[Pose, ...]:
+GRAY = PixelFormat(4, 6, 1, 16, "u", 16, "MONOCHROME2", is_planar=False, is_big_endian=False)
+
+
+def poses_of(
+    *elements: Built, encoding: Encoding = EXPLICIT, frames: int = 1
+) -> tuple[Pose, ...]:
     data = file_bytes(sorted(elements, key=lambda e: e.tag), encoding)
-    return frame_poses(Values(split(lambda at, count: data[at : at + count], len(data)), data))
+    values = Values(split(lambda at, count: data[at : at + count], len(data)), data)
+    return frame_poses(values, FrameRun(GRAY, frames, 0, 48 * frames))
 
 
 def shared(*groups: Built) -> Nested:
@@ -92,7 +99,9 @@ def test_frames_are_told_apart_by_their_moment() -> None:
     top = [Plain(0x00080032, "TM", b"010203"), ds(0x00181060, "4"), Plain(0x00200013, "IS", b"7 ")]
     found = poses_of(*top, per_frame(*((c,) for c in contents)))
     moment = 20240102030405.25
-    assert [p.times for p in found] == [(1.0, moment, 4.0, 7), (2.0, moment, 4.0, 7)]
+    assert [p.times for p in found] == [
+        ((n,), (moment,), (4.0,), None, (7.0,)) for n in (1.0, 2.0)
+    ]
 
 
 def test_a_file_without_groups_has_one_pose_for_all_its_frames() -> None:
@@ -110,7 +119,7 @@ def test_a_file_without_groups_has_one_pose_for_all_its_frames() -> None:
             position=(1.0, 2.0, 3.0),
             orientation=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
             instance_number=7,
-            times=(2, 20240102030405.0, 40.5, 7),
+            times=((2.0,), (20240102030405.0,), (40.5,), None, (7.0,)),
         ),
     )
 
@@ -129,7 +138,7 @@ def test_the_acquisition_time_is_a_number_that_orders(
     tag: int, vr: str, value: str, moment: float | None
 ) -> None:
     (pose,) = poses_of(Plain(tag, vr, even(value.encode())))
-    assert pose.times[1] == moment
+    assert pose.times[1] == (None if moment is None else (moment,))
 
 
 @pytest.mark.parametrize("tag", [SPACING, 0x00181164, 0x00182010])
@@ -163,7 +172,7 @@ def test_a_value_that_makes_no_sense_is_no_value(tag: int, value: str) -> None:
         (group(MEASURES, ds(THICKNESS, "3\\4"), ds(SPACING, "")), Pose(thickness=3.0)),
         (
             group(FRAME_CONTENT, Plain(TEMPORAL, "UL", bytes(8))),
-            Pose(times=(0.0, None, None, None)),
+            Pose(times=((0.0,), None, None, None, None)),
         ),
     ],
 )

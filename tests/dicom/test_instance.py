@@ -9,6 +9,7 @@ from dicom_files import (
     DEFLATED,
     JPEG,
     PIXEL_CASES,
+    VIDEO,
     Built,
     Encapsulated,
     Encoding,
@@ -107,8 +108,9 @@ def test_the_parts_of_real_files_are_the_files(path: Path) -> None:
 @pytest.mark.parametrize(
     ("elements", "encoding", "reason", "is_whole"),
     [
-        ([*MATRIX, Encapsulated((b"", b"\xff\xd8\xff\xd9"))], JPEG, "not-decoded", False),
-        ([*MATRIX, CASE.elements[-1]], DEFLATED, "not-decoded", True),
+        ([*MATRIX, Encapsulated((b"", b"\0\0\1\xb3"))], VIDEO, "video", False),
+        ([*MATRIX, CASE.elements[-1]], JPEG, "not-encapsulated", False),
+        ([*MATRIX[1:4], CASE.elements[-1]], DEFLATED, "no-matrix-size", True),
         (MATRIX, CASE.encoding, "no-pixel-data", True),
         ([*MATRIX[1:4], CASE.elements[-1]], CASE.encoding, "no-matrix-size", False),
     ],
@@ -127,6 +129,33 @@ def test_without_frames_the_pixel_data_or_the_whole_file_is_kept(
     else:
         assert pixel is not None
         assert (found.head_bytes, found.pixel_bytes) == (pixel.value, pixel.end - pixel.value)
+
+
+def test_encoded_frames_are_seen_and_their_bytes_kept() -> None:
+    header = header_of(file_bytes([*MATRIX, Encapsulated((b"", b"\xff\xd8\xff\xd9"))], JPEG))
+    found, pixel = header.instance, header.part10.pixel
+    assert isinstance(found.frames, FrameRun)
+    assert pixel is not None
+    assert (found.frames.count, found.frames.encoding) == (1, JPEG.uid)
+    assert (found.head_bytes, found.pixel_bytes) == (pixel.value, pixel.end - pixel.value)
+    assert found.head_bytes == found.frames.start
+
+
+def test_the_frames_of_a_deflated_file_are_seen_and_the_file_kept_whole() -> None:
+    header = header_of(file_bytes(CASE.elements, DEFLATED))
+    found = header.instance
+    assert isinstance(found.frames, FrameRun)
+    assert found.frames.encoding == DEFLATED.uid
+    start = found.frames.start
+    assert header.data[start : start + found.frames.stored_bytes] == CASE.stored
+    assert (found.head_bytes, found.pixel_bytes) == (0, found.size)
+
+
+def test_an_instance_that_is_not_viewed_is_still_cut_as_it_was() -> None:
+    found = header_of(CASE.content).instance
+    other = found.not_viewed("not-decodable")
+    assert other.frames == NoFrames("not-decodable", is_odd=True)
+    assert (other.head_bytes, other.pixel_bytes) == (found.head_bytes, found.pixel_bytes)
 
 
 @pytest.mark.parametrize(

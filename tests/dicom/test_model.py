@@ -69,15 +69,14 @@ def inlined(found: Json, contents: Sequence[bytes]) -> Json:
 
 
 def by_pydicom(data: bytes) -> Json:
-    """Say what pydicom says of the elements that stand before the pixel data."""
+    """Say what pydicom says of the elements, but not of the pixel data."""
     with warnings.catch_warnings(), disable_value_validation():
         warnings.simplefilter("ignore")
         dataset = pydicom.dcmread(BytesIO(data))
-        behind = {t for t in dataset.keys() if t > 0x7FE00010}  # noqa: SIM118
         found: Json = {}
         for part in (dataset.file_meta, dataset):
             for tag in part.keys():  # noqa: SIM118
-                if tag not in PIXELS | behind:
+                if tag not in PIXELS:
                     found[f"{tag:08X}"] = part[tag].to_json_dict(None, 0)
     return found
 
@@ -240,12 +239,14 @@ def test_an_element_that_cannot_be_read_is_kept_as_bytes(
     assert base64.b64decode(inlined(shared, [data])[key]["InlineBinary"]) == value
 
 
-def test_what_stands_behind_the_pixel_data_is_not_told() -> None:
+def test_what_stands_behind_the_pixel_data_is_told_too() -> None:
     pixels = Plain(0x7FE00010, "OW", bytes(4))
     behind = [Plain(0xFFFAFFFA, "LO", b""), Plain(0xFFFCFFFC, "OB", bytes(4))]
     elements = gathered(file_bytes([Plain(0x00080060, "CS", b"MR"), pixels, *behind]))
     shared = elements.document([0], named)["shared"]
-    assert {t for t in shared if not t.startswith("0002")} == {"00080060"}
+    told = {t for t in shared if not t.startswith("0002")}
+    assert told == {"00080060", "FFFAFFFA", "FFFCFFFC"}
+    assert shared["FFFCFFFC"] == {"vr": "OB", "InlineBinary": "AAAAAA=="}
     assert elements.unreadable == set()
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dicomzarr_watch.dicom.frames import PixelFormat
 from dicomzarr_watch.dicom.geometry import along_normal, normal, same_place
-from dicomzarr_watch.dicom.pose import TIME_KEYS, Point, Pose
+from dicomzarr_watch.dicom.pose import MEANINGS, TIME_KEYS, Moment, Point, Pose
 from dicomzarr_watch.dicom.stacks import SPLIT_RULES, Frame, Image, stack
 
 GRAY = PixelFormat(
@@ -33,7 +33,8 @@ ORIENTATIONS = (
     (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
 )
 LOWEST, HIGHEST = -9.0, 9.0
-Times = tuple[float | None, float | None, float | None, float | None]
+Times = tuple[Moment | None, ...]
+NO_TIMES: Times = (None,) * len(TIME_KEYS)
 
 
 def frame(
@@ -52,7 +53,7 @@ def frame(
         orientation=orientation,
         spacing=(1.0, 1.0),
         instance_number=file,
-        times=times or (None, None, None, file),
+        times=times or (*NO_TIMES[1:], (float(file),)),
     )
     return Frame(file, number, format, replace(pose, **facts))  # type: ignore[arg-type]
 
@@ -77,7 +78,8 @@ def many_frames(draw: st.DrawFn) -> list[Frame]:
     heights = st.one_of(
         st.none(), st.integers(0, 6).map(lambda k: k * 1.5), st.floats(LOWEST, HIGHEST)
     )
-    times = st.tuples(*[st.one_of(st.none(), st.integers(0, 3).map(float))] * 4)
+    moments = st.lists(st.integers(0, 3).map(float), min_size=1, max_size=2).map(tuple)
+    times = st.tuples(*[st.one_of(st.none(), moments)] * len(TIME_KEYS))
     formats = st.sampled_from([GRAY, replace(GRAY, rows=4), replace(GRAY, kind="i")])
     return [
         frame(
@@ -139,12 +141,12 @@ def test_slices_follow_the_normal_not_the_instance_number(orientation: tuple[flo
     assert image.findings == ()
 
 
-@pytest.mark.parametrize("key", range(4))
+@pytest.mark.parametrize("key", range(len(TIME_KEYS)))
 def test_frames_at_one_place_are_moments_by_the_first_key_that_tells_them_apart(key: int) -> None:
     def times(t: int, z: int) -> Times:
-        told = [5.0, 5.0, 5.0, 5.0]  # what is the same for all tells nothing apart
-        told[key:] = [10.0 * t + (z if key else 0)] + [100.0 - t] * (3 - key)
-        return (told[0], told[1], told[2], told[3])
+        told = [5.0] * len(TIME_KEYS)  # what is the same for all tells nothing apart
+        told[key:] = [10.0 * t + (z if key else 0)] + [100.0 - t] * (len(TIME_KEYS) - 1 - key)
+        return tuple((number,) for number in told)
 
     numbers = [(t, z, 90 - 10 * t + z) for t in range(3) for z in range(4)]
     image = only(stack([frame(n, z * 2.0, times=times(t, z)) for t, z, n in numbers]))
@@ -155,7 +157,7 @@ def test_frames_at_one_place_are_moments_by_the_first_key_that_tells_them_apart(
 
 def test_a_key_that_one_frame_lacks_is_passed_over() -> None:
     frames = [
-        frame(n, z, times=(None if n == 3 else float(-n), None, None, float(n)))
+        frame(n, z, times=(None if n == 3 else (float(-n),), *NO_TIMES[2:], (float(n),)))
         for n, z in enumerate([0.0, 2.0, 0.0, 2.0])
     ]
     image = only(stack(frames))
@@ -163,7 +165,7 @@ def test_a_key_that_one_frame_lacks_is_passed_over() -> None:
 
 
 def test_moments_that_no_key_tells_apart_stand_in_the_order_of_the_files() -> None:
-    same: Times = (None, None, None, 1.0)
+    same: Times = (*NO_TIMES[1:], (1.0,))
     image = only(stack([frame(n, z, times=same) for n, z in enumerate([0.0, 0.0, 2.0, 2.0])]))
     assert (image.shape, image.t_by) == ((2, 2), "file order")
     assert files(image) == [0, 2, 1, 3]
@@ -196,6 +198,7 @@ SPLITS = {
     "orientation": frame(1, orientation=ORIENTATIONS[1]),
     "frame of reference": frame(1, frame_of_reference="1.2"),
     "pixel spacing": frame(1, spacing=(2.0, 2.0)),
+    **{name: frame(1, meaning=((name, "2"),)) for name in MEANINGS},
 }
 
 
@@ -209,7 +212,8 @@ def test_what_means_another_voxel_is_another_image_and_says_by_which_rule(rule: 
     assert sorted(len(i.frames) for i in images) == [1, 2]
     assert all(set(i.split_by) == {rule} for i in images)
     assert images[0].split_by != images[1].split_by
-    assert all(i.split_by[rule] for i in images) or rule == "frame of reference"
+    is_optional = rule in {"frame of reference", *MEANINGS}
+    assert all(i.split_by[rule] for i in images) or is_optional
 
 
 def test_a_series_of_one_kind_says_nothing_of_splitting() -> None:
@@ -268,6 +272,29 @@ def test_a_gantry_tilt_is_a_finding() -> None:
     image = only(stack(frames))
     assert image.findings == ("sheared",)
     assert image.geometry.tilt_deg == pytest.approx(14.0362, abs=1e-3)
+
+
+def test_b_values_and_directions_are_moments_in_their_order() -> None:
+    told = [(1000.0, 0.0, 1.0, 0.0), (0.0,), (1000.0, 1.0, 0.0, 0.0)]
+    frames = [
+        frame(3 * z + n, 2.0 * z, times=(*NO_TIMES[:3], moment, None))
+        for z in range(2)
+        for n, moment in enumerate(told)
+    ]
+    image = only(stack(frames))
+    assert (image.shape, image.t_by) == ((3, 2), "b-value and direction")
+    assert files(image) == [1, 4, 0, 3, 2, 5]
+
+
+def test_what_is_said_of_some_frames_only_sets_them_apart() -> None:
+    phase = (("complex component", "PHASE"), ("echo", "1"))
+    frames = [frame(n, 2.0 * (n % 3), meaning=phase if n > 2 else phase[1:]) for n in range(6)]
+    images = stack(frames)
+    assert [files(i) for i in images] == [[0, 1, 2], [3, 4, 5]]
+    assert [i.split_by for i in images] == [
+        {"complex component": ""},
+        {"complex component": "PHASE"},
+    ]
 
 
 def test_no_frames_make_no_image() -> None:

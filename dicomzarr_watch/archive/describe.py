@@ -1,0 +1,83 @@
+"""What is in a store, for people and programs: its images, its files, one file's data set."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from io import BytesIO
+from typing import Any
+
+import pydicom
+from pydicom.config import disable_value_validation
+
+from dicomzarr_watch.archive import layout
+from dicomzarr_watch.archive.reader import Store
+from dicomzarr_watch.dicom.model import Json, of_file
+from dicomzarr_watch.dicom.tags import PIXEL_ELEMENTS, keyword
+from dicomzarr_watch.errors import RejectError
+
+_PLACE = re.compile(r".*/dicom/(headers|residue)#(\d+),(\d+)$")
+
+
+def described(store: Store) -> dict[str, Any]:
+    """Return what is in a store, in words and numbers."""
+    return {
+        "files": len(store.files),
+        "bytes": sum(file.size for file in store.files),
+        "files_in_residue": sum(not file.is_in_frames for file in store.files),
+        "images": [
+            {
+                "path": image.array.path,
+                "axes": list(image.axes),
+                "shape": list(image.array.shape),
+                "dtype": str(image.array.dtype),
+                **image.attributes["dicomzarr"]["geometry"],
+            }
+            for image in store.images
+        ],
+        "names": [file.name for file in store.files],
+    }
+
+
+def dicom_json(store: Store, name: str) -> Json:
+    """Return one file's data set in the DICOM JSON model, from series.json beside the store.
+
+    Binary values are inline, the pixel data among them; the file meta information is left out, as
+    PS3.18 F.2 has it. Raises RejectError if there is no such file or no series.json.
+    """
+    path = store.path.with_name(layout.SERIES_JSON)
+    number = next((n for n, file in enumerate(store.files) if file.name == name), None)
+    if number is None or not path.is_file():
+        raise RejectError(
+            "no-such-file",
+            expected="the name of a file of the series, and series.json beside the store",
+            found="no series.json" if number is not None else "another name",
+            private=name,
+        )
+    tags = json.loads(path.read_bytes())["tags"]
+    own = {tag: e for tag, e in of_file(tags, number).items() if not tag.startswith("0002")}
+    found = {tag: _inline(store, element) for tag, element in own.items()}
+    return dict(sorted((found | _pixels(store, number)).items()))
+
+
+def _inline(store: Store, element: Json) -> Json:
+    """Put a value that is referred to in its place."""
+    place = _PLACE.match(element.get("BulkDataURI", ""))
+    if not place:
+        return element
+    name, start, size = place[1], int(place[2]), int(place[3])
+    raw = store.blob(name, start, start + size)
+    return {"vr": element["vr"], "InlineBinary": base64.b64encode(raw).decode()}
+
+
+def _pixels(store: Store, number: int) -> Json:
+    """Return the pixel data as it stands in the file."""
+    data = b"".join(store.pieces_of(store.files[number]))
+    with disable_value_validation():
+        dataset = pydicom.dcmread(BytesIO(data), force=True)
+        return {
+            keyword(tag): dataset[tag].to_json_dict(None, 0)
+            for tag in PIXEL_ELEMENTS
+            if tag in dataset
+        }

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import warnings
+import zlib
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_files import (
+    JPEG,
+    PIXEL_CASES,
+    Encapsulated,
+    Encoding,
+    PixelCase,
+    Pixels,
+    file_bytes,
+    file_id,
+    pydicom_files,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.pixels.utils import pixel_array
+
+from dicomzarr_watch.dicom.frames import FrameRun, Samples
+from dicomzarr_watch.dicom.instance import read_header
+from dicomzarr_watch.dicom.part10 import DEFLATED
+from dicomzarr_watch.dicom.pixels import (
+    DEFLATED_FRAMES,
+    LOSSY,
+    NotDecodedError,
+    decode,
+    decoders,
+    encoded_frames,
+    farthest,
+)
+
+RLE = Encoding("1.2.840.10008.1.2.5")
+FLATE = Encoding(DEFLATED_FRAMES)
+GRAY = next(c for c in PIXEL_CASES if c.name == "multi-frame")
+SHIPPED = {
+    "1.2.840.10008.1.2.4.50",
+    "1.2.840.10008.1.2.4.51",
+    "1.2.840.10008.1.2.4.70",
+    "1.2.840.10008.1.2.4.80",
+    "1.2.840.10008.1.2.4.81",
+    "1.2.840.10008.1.2.4.90",
+    "1.2.840.10008.1.2.4.91",
+    RLE.uid,
+}
+WITNESSED = {s for s in SHIPPED if s.rpartition(".")[2] in {"80", "81", "90", "91"}} | {RLE.uid}
+"""Two of the decoders that the package asks for can read these, whatever else is installed."""
+
+
+def run_of(data: bytes) -> FrameRun:
+    found = read_header(BytesIO(data)).instance.frames
+    assert isinstance(found, FrameRun)
+    return found
+
+
+def encoded_of(data: bytes, run: FrameRun) -> list[bytes]:
+    stream = BytesIO(data)
+    stream.seek(run.start)
+    return list(encoded_frames(stream, run))
+
+
+def decoded(data: bytes, decoder: str = "") -> Samples:
+    run = run_of(data)
+    return np.concatenate([decode(frame, run, decoder) for frame in encoded_of(data, run)])
+
+
+def encoded_files() -> list[Path]:
+    found = []
+    for path in pydicom_files():
+        run = read_header(BytesIO(path.read_bytes())).instance.frames
+        if isinstance(run, FrameRun) and run.encoding not in {"", DEFLATED}:
+            found.append(path)
+    return found
+
+
+FILES = encoded_files()
+
+
+def fragments(case: PixelCase, encoding: Encoding, *frames: bytes) -> bytes:
+    """Make a file of a case's matrix whose frames are encoded as given."""
+    even = [frame + b"\0" * (len(frame) % 2) for frame in frames]
+    return file_bytes([*case.elements[:-1], Encapsulated((b"", *even))], encoding)
+
+
+def deflated(stored: bytes) -> bytes:
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return deflate.compress(stored) + deflate.flush()
+
+
+def one_frame(case: PixelCase, number: int) -> bytes:
+    return replace(case, frames=case.frames[number : number + 1]).stored
+
+
+def test_every_transfer_syntax_that_ships_with_pydicom_is_tried() -> None:
+    assert {run_of(path.read_bytes()).encoding for path in FILES} == SHIPPED
+
+
+@pytest.mark.parametrize("path", FILES, ids=file_id)
+def test_decoded_frames_are_those_that_pydicom_decodes(path: Path) -> None:
+    run = run_of(path.read_bytes())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs: Pixels = pixel_array(path, raw=True)
+    found = decoded(path.read_bytes())
+    assert found.shape == (run.count, *run.format.shape)
+    np.testing.assert_array_equal(found, theirs.reshape(found.shape), strict=True)
+
+
+@pytest.mark.parametrize("path", FILES, ids=file_id)
+def test_other_decoders_agree_as_far_as_the_codec_goes(path: Path) -> None:
+    run = run_of(path.read_bytes())
+    first, *others = decoders(run.encoding)
+    assert others or run.encoding not in WITNESSED
+    expected = decoded(path.read_bytes(), first)
+    is_chroma_reduced = run.encoding in LOSSY and run.format.photometric.startswith("YBR_FULL")
+    for other in others:
+        apart = farthest(expected, decoded(path.read_bytes(), other))
+        # what lies between two chroma samples is each JPEG decoder's own to say
+        assert apart <= (2.0 if run.encoding in LOSSY else 0.0) or is_chroma_reduced
+
+
+def test_native_frames_and_unknown_syntaxes_have_no_decoder() -> None:
+    for syntax in ("", "1.2.3", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.102"):
+        assert decoders(syntax) == ()
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_fewer_frames_than_said_are_not_decoded(count: int) -> None:
+    frames = [deflated(one_frame(GRAY, n)) for n in range(count)]
+    data = fragments(GRAY, FLATE, *frames)
+    with pytest.raises(NotDecodedError):
+        encoded_of(data, run_of(data))
+
+
+def test_frames_are_handed_out_one_by_one_until_one_is_missing() -> None:
+    names = ("SC_rgb_rle_2frame.dcm", "rtdose_rle.dcm")
+    for path in (p for p in FILES if p.name in names):
+        data = path.read_bytes()
+        run = run_of(data)
+        assert len(encoded_of(data, run)) == run.count
+        more = replace(run, count=run.count + 1)
+        with pytest.raises(NotDecodedError):
+            encoded_of(data, more)
+
+
+@pytest.mark.parametrize("syntax", sorted(SHIPPED))
+@pytest.mark.parametrize("content", [b"", b"\0" * 200, b"\xff\xd8\xff\xd9", b"not an image"])
+def test_bytes_that_are_no_image_are_not_decoded(syntax: str, content: bytes) -> None:
+    run = replace(run_of(fragments(GRAY, JPEG, b"")), encoding=syntax)
+    for decoder in ("", *decoders(syntax)):
+        with pytest.raises(NotDecodedError):
+            decode(content, run, decoder)
+
+
+def test_frames_that_are_not_what_the_header_says_are_not_decoded() -> None:
+    (path,) = (p for p in FILES if p.name == "MR_small_RLE.dcm")
+    run = run_of(path.read_bytes())
+    (frame,) = encoded_of(path.read_bytes(), run)
+    for wrong in (
+        replace(run.format, rows=run.format.rows + 1),
+        replace(run.format, bits=8, bits_stored=8),
+        replace(run.format, samples=3, photometric="RGB"),
+    ):
+        with pytest.raises(NotDecodedError):
+            decode(frame, replace(run, format=wrong))
+
+
+def test_a_decoder_that_is_not_there_decodes_nothing() -> None:
+    (path,) = (p for p in FILES if p.name == "MR_small_RLE.dcm")
+    with pytest.raises(NotDecodedError):
+        decoded(path.read_bytes(), "no such decoder")
+
+
+DEFLATABLE = [c for c in PIXEL_CASES if c.encoding.uid == PIXEL_CASES[0].encoding.uid]
+DEFLATABLE = [c for c in DEFLATABLE if c.tag == 0x7FE00010 and not (c.is_planar or c.photometric)]
+
+
+@pytest.mark.parametrize("case", DEFLATABLE, ids=str)
+def test_deflated_frames_are_the_stored_values(case: PixelCase) -> None:
+    frames = [deflated(one_frame(case, n)) for n in range(len(case.frames))]
+    np.testing.assert_array_equal(decoded(fragments(case, FLATE, *frames)), case.frames)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.binary(max_size=60))
+def test_deflated_frames_are_whole_or_not_decoded(stored: bytes) -> None:
+    run = run_of(fragments(GRAY, FLATE, b""))
+    if len(stored) >= 48:
+        (found,) = decode(deflated(stored), run)
+        assert found.tobytes() == stored[:48]
+    else:
+        with pytest.raises(NotDecodedError):
+            decode(deflated(stored), run)
+    with pytest.raises(NotDecodedError):
+        decode(b"\xff" + stored, run)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u8", "f4"])
+def test_frames_are_as_far_apart_as_their_farthest_samples(dtype: str) -> None:
+    one, other = np.zeros((2, 3, 4), dtype), np.zeros((2, 3, 4), dtype)
+    assert farthest(one, other) == 0.0
+    other[1, 2, 3], other[0, 0, 0] = 100, 3
+    assert farthest(one, other) == farthest(other, one) == 100.0
