@@ -20,6 +20,7 @@ from dicomzarr_watch.dicom.pose import Pose
 from dicomzarr_watch.dicom.stacks import Frame, Image, stack
 
 STORE_VERSION: Final = 1
+_COLOURS: Final = ("FF0000", "00FF00", "0000FF")
 STORE_NAME: Final = "series.zarr"
 SERIES_JSON: Final = "series.json"
 DONE_JSON: Final = "done.json"
@@ -45,11 +46,15 @@ FRAME_COLUMNS: Final = ("image", "plane")
 
 @dataclass(frozen=True, slots=True)
 class ImagePlan:
-    """One image and its array; shapes in the array's axes."""
+    """One image and its array; shapes in the array's axes.
+
+    contrast: the stored values that a viewer shows as darkest and brightest at first.
+    """
 
     group: str
     path: str
     image: Image
+    contrast: tuple[float, float] = (0.0, 1.0)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -124,7 +129,12 @@ def plan(instances: Sequence[Instance]) -> Plan:
     images = stack(list(_frames(instances)))
     is_single = len(images) == 1
     plans = tuple(
-        ImagePlan("" if is_single else str(n), "0" if is_single else f"{n}/0", image)
+        ImagePlan(
+            "" if is_single else str(n),
+            "0" if is_single else f"{n}/0",
+            image,
+            _contrast(instances[image.frames[0].file], image.format),
+        )
         for n, image in enumerate(images)
     )
     found: dict[int, dict[int, tuple[int, int]]] = {}
@@ -147,6 +157,19 @@ def _frames(instances: Sequence[Instance]) -> list[Frame]:
             pose = poses[k] if len(poses) == instance.frames.count else poses[0]
             found.append(Frame(number, k, instance.frames.format, pose))
     return found
+
+
+def _contrast(instance: Instance, pixel_format: PixelFormat) -> tuple[float, float]:
+    """Return the window in stored values (PS3.3 C.11.2.1.2), or all that could be stored."""
+    slope, intercept = instance.rescale or (1.0, 0.0)
+    if instance.window and instance.window[1] > 0 and slope:
+        center, width = instance.window
+        ends = [(center + side * width / 2 - intercept) / slope for side in (-1, 1)]
+        return min(ends), max(ends)
+    if pixel_format.kind == "f":
+        return 0.0, 1.0
+    values = 2.0**pixel_format.bits_stored
+    return (-values / 2, values / 2 - 1) if pixel_format.kind == "i" else (0.0, values - 1)
 
 
 def root_attributes(images: Sequence[ImagePlan]) -> dict[str, Any]:
@@ -177,7 +200,7 @@ def image_attributes(image: ImagePlan) -> dict[str, Any]:
         "datasets": [dataset],
     }
     return {
-        "ome": {"version": "0.5", "multiscales": [multiscale]},
+        "ome": {"version": "0.5", "multiscales": [multiscale], "omero": _omero(image)},
         "dicomzarr": {
             "version": STORE_VERSION,
             "format": asdict(image.image.format),
@@ -185,6 +208,26 @@ def image_attributes(image: ImagePlan) -> dict[str, Any]:
             "z_by": image.image.z_by,
             "t_by": image.image.t_by,
         },
+    }
+
+
+def _omero(image: ImagePlan) -> dict[str, Any]:
+    """Return how a viewer should show the image at first."""
+    samples, photometric = image.image.format.samples, image.image.format.photometric
+    start, end = image.contrast
+    window = {"min": start, "max": end, "start": start, "end": end}
+    colours = _COLOURS if photometric == "RGB" else ("FFFFFF",) * samples
+    return {
+        "channels": [
+            {
+                "label": photometric if samples == 1 else f"{photometric} {n + 1}",
+                "color": colour,
+                "active": True,
+                "inverted": photometric == "MONOCHROME1",
+                "window": window,
+            }
+            for n, colour in enumerate(colours)
+        ]
     }
 
 
