@@ -18,6 +18,7 @@ from dicomzarr_watch.archive.layout import Plan
 from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.archive.second import Look
+from dicomzarr_watch.archive.twins import Twins, twins
 from dicomzarr_watch.archive.work import Finding, Level, Source, Work, opened
 from dicomzarr_watch.archive.writer import UndecodedError, Written
 from dicomzarr_watch.dicom.instance import Instance, read_header
@@ -130,10 +131,11 @@ class _Draft:
         """Write and verify; once more with the files kept whole that did not come back."""
         with self.clock("headers"):
             instances, elements = self._headers()
+            same = twins(self.sources, instances)
         is_second = False
         while True:
             try:
-                plan, written = self._written(instances)
+                plan, written = self._written(instances, same)
             except UndecodedError as error:  # each time fewer are tried
                 instances = [
                     i.not_viewed("not-decodable") if n in error.files else i
@@ -153,6 +155,7 @@ class _Draft:
         found = (
             *self.work.findings,
             *document.findings(plan, self.sources, instances, written),
+            *self._repeated(same),
             *checked.findings,
         )
         with self.clock("metadata"):
@@ -174,6 +177,14 @@ class _Draft:
         (self.stage / "new" / layout.DONE_JSON).write_bytes(layout.as_json(receipt.as_json()))
         return receipt
 
+    def _repeated(self, same: Twins) -> tuple[Finding, ...]:
+        found = {"same-file-twice": sorted(same.copies), "sop-instance-uid-repeats": same.unlike}
+        return tuple(
+            Finding(code, tuple(self.sources[n].name for n in numbers))
+            for code, numbers in found.items()
+            if numbers
+        )
+
     def _headers(self) -> tuple[list[Instance], Elements]:
         instances, elements = [], Elements()
         for source in self.sources:
@@ -184,9 +195,9 @@ class _Draft:
             self.progress("headers", header.instance.size)
         return instances, elements
 
-    def _written(self, instances: list[Instance]) -> tuple[Plan, Written]:
+    def _written(self, instances: list[Instance], same: Twins) -> tuple[Plan, Written]:
         with self.clock("plan"):
-            plan = layout.plan(instances)
+            plan = layout.plan(instances, same.copies)
         store = self._empty_store()
         with self.clock("write"):
             written = writer.write(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -124,9 +124,12 @@ class Plan:
     planes: dict[int, tuple[tuple[int, int], ...]]
 
 
-def plan(instances: Sequence[Instance]) -> Plan:
-    """Lay out a series."""
-    images = stack(list(_frames(instances)))
+def plan(instances: Sequence[Instance], copies: Mapping[int, int] | None = None) -> Plan:
+    """Lay out a series; copies: which copy of the same bytes a file is, where it is not the first.
+
+    Copies make images of their own, so that an instance under two names is one slice of its volume.
+    """
+    images = stack(_frames(instances, copies or {}))
     is_single = len(images) == 1
     plans = tuple(
         ImagePlan(
@@ -147,7 +150,7 @@ def plan(instances: Sequence[Instance]) -> Plan:
     return Plan(plans, tuple(files), planes)
 
 
-def _frames(instances: Sequence[Instance]) -> list[Frame]:
+def _frames(instances: Sequence[Instance], copies: Mapping[int, int]) -> list[Frame]:
     found: list[Frame] = []
     for number, instance in enumerate(instances):
         if not isinstance(instance.frames, FrameRun):
@@ -155,7 +158,7 @@ def _frames(instances: Sequence[Instance]) -> list[Frame]:
         poses = instance.poses or (Pose(),)
         for k in range(instance.frames.count):
             pose = poses[k] if len(poses) == instance.frames.count else poses[0]
-            found.append(Frame(number, k, instance.frames.format, pose))
+            found.append(Frame(number, k, instance.frames.format, pose, copies.get(number, 0)))
     return found
 
 

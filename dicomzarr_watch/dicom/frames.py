@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dicomzarr_watch.dicom import tags
-from dicomzarr_watch.dicom.part10 import DEFLATED, Element, Part10
+from dicomzarr_watch.dicom.part10 import DEFLATED, NATIVE, Element, Part10
 from dicomzarr_watch.dicom.siemens import mosaic_slices
 from dicomzarr_watch.dicom.values import Values
 
@@ -27,6 +27,12 @@ VIDEO: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))
 
 _ENCAPSULATED: Final = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.8.")
 """JPEG and its kin, RLE, deflated frames: they stand in fragments (PS3.5 A.4)."""
+
+FRAMES_LIMIT: Final = 1 << 20
+"""Frames that one file may have: each is a place in memory, however few bytes it has."""
+
+_FRAGMENT_BYTES: Final = 8
+"""What the shortest encoded frame takes: the header of an item (PS3.5 A.4)."""
 
 _SUBSAMPLED: Final = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422"})
 
@@ -134,10 +140,8 @@ class NoFrames:
 
 def frame_run(part10: Part10, values: Values) -> FrameRun | NoFrames:
     """Find the frames of a file, or say why there are none."""
-    if part10.problem:
-        return NoFrames(part10.problem, is_odd=True)
-    if part10.pixel is None:
-        return NoFrames("no-pixel-data")
+    if part10.pixel is None or part10.problem:
+        return _none(part10.problem)
     if part10.transfer_syntax.removesuffix(".1") in VIDEO:
         return NoFrames("video")
     if part10.transfer_syntax.startswith(_ENCAPSULATED) and not part10.pixel.is_undefined_length:
@@ -150,15 +154,31 @@ def frame_run(part10: Part10, values: Values) -> FrameRun | NoFrames:
     if count is None or count < 1:
         return NoFrames("number-of-frames", is_odd=True)
     count *= max(pixel_format.mosaic_slices, 1)
+    if count > FRAMES_LIMIT:
+        return NoFrames("too-many-frames", is_odd=True)
     if part10.pixel.is_undefined_length:
-        size = part10.pixel.end - part10.pixel.value
-        decoded = replace(pixel_format, is_planar=False, is_word_swapped=False, is_subsampled=False)
-        return FrameRun(decoded, count, part10.pixel.value, size, part10.transfer_syntax)
+        return _encapsulated(part10, part10.pixel, pixel_format, count)
     needed = stored_bytes(pixel_format, count)
     if needed > part10.pixel.end - part10.pixel.value:
         return NoFrames("pixel-data-too-short", is_odd=True)
     encoding = DEFLATED if part10.inflated is not None else ""
     return FrameRun(pixel_format, count, part10.pixel.value, needed, encoding)
+
+
+def _none(problem: str) -> NoFrames:
+    return NoFrames(problem, is_odd=True) if problem else NoFrames("no-pixel-data")
+
+
+def _encapsulated(
+    part10: Part10, pixel: Element, pixel_format: PixelFormat, count: int
+) -> FrameRun | NoFrames:
+    if part10.transfer_syntax in {"", DEFLATED, *NATIVE}:
+        return NoFrames("encapsulated", is_odd=True)  # in what, is not said
+    size = pixel.end - pixel.value
+    if count // max(pixel_format.mosaic_slices, 1) * _FRAGMENT_BYTES > size:
+        return NoFrames("pixel-data-too-short", is_odd=True)
+    decoded = replace(pixel_format, is_planar=False, is_word_swapped=False, is_subsampled=False)
+    return FrameRun(decoded, count, pixel.value, size, part10.transfer_syntax)
 
 
 def _as_mosaic(pixel_format: PixelFormat, values: Values) -> PixelFormat:

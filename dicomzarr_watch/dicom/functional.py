@@ -18,7 +18,7 @@ from pydicom.multival import MultiValue
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.geometry import normal
-from dicomzarr_watch.dicom.pose import Meaning, Moment, Point, Pose
+from dicomzarr_watch.dicom.pose import Meaning, Moment, Point, Pose, plausible
 from dicomzarr_watch.dicom.siemens import mosaic_poses
 from dicomzarr_watch.dicom.values import Values
 
@@ -56,7 +56,11 @@ _MEANINGS: Final = (
 
 def frame_poses(values: Values, run: FrameRun) -> tuple[Pose, ...]:
     """Return one pose per frame where the header gives them, else one for the file."""
-    pose = _top_level(values)
+    return tuple(map(plausible, _frame_poses(values, run)))
+
+
+def _frame_poses(values: Values, run: FrameRun) -> tuple[Pose, ...]:
+    pose = plausible(_top_level(values))
     if run.format.mosaic_slices and run.count == run.format.mosaic_slices:
         tile = run.format.rows, run.format.columns
         return tuple(mosaic_poses(values, pose, run.format.mosaic_slices, tile))
@@ -66,7 +70,7 @@ def frame_poses(values: Values, run: FrameRun) -> tuple[Pose, ...]:
     if tags.PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE not in values:
         return (pose,)
     try:
-        return _from_groups(values, pose)
+        return _from_groups(values, pose, run.count)
     except Exception:  # noqa: BLE001 - a broken sequence costs the geometry, never the file
         return (pose,)
 
@@ -147,11 +151,13 @@ def _as_number(moment: str) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _from_groups(values: Values, pose: Pose) -> tuple[Pose, ...]:
+def _from_groups(values: Values, pose: Pose, count: int) -> tuple[Pose, ...]:
+    """Return the pose of every frame; of the first one if there are not as many as frames."""
     dataset = _sequences(values)
     shared = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
     base = _with_groups(pose, shared[0])
     frames = dataset.PerFrameFunctionalGroupsSequence
+    frames = frames if len(frames) == count else frames[:1]
     return tuple(_with_groups(base, groups) for groups in frames)
 
 

@@ -102,7 +102,8 @@ def read_header(stream: IO[bytes]) -> Header:
     if part10.inflated is not None:
         data = part10.inflated
     else:
-        data = read(0, part10.pixel.value if part10.pixel else size)
+        last = part10.elements[-1].end if part10.elements else 0
+        data = read(0, part10.pixel.value if part10.pixel else last)
     return Header(_instance(part10, data), part10, data, _tail(part10, read))
 
 

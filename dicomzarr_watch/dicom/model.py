@@ -18,6 +18,7 @@ from io import BytesIO
 from typing import Any, Final
 
 from pydicom.config import disable_value_validation
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
@@ -27,6 +28,9 @@ from dicomzarr_watch.dicom.part10 import Element, Part10
 
 INLINE_LIMIT_BYTES: Final = 1024
 """Longer binary values are named by where they stand in the headers, not repeated."""
+
+VALUE_LIMIT_BYTES: Final = 1 << 18
+"""So are other values of this length: every number of them would take some 500 bytes of memory."""
 
 _BINARY_VRS: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN"})
 
@@ -111,27 +115,33 @@ class Elements:
         return found
 
     def _reference(self, part10: Part10, element: Element) -> Json | ByReference:
-        """Return where a long binary value stands; an empty element where it is to be converted."""
-        is_long = element.end - element.value > INLINE_LIMIT_BYTES
-        if is_long and element.vr in _BINARY_VRS and part10.inflated is None:
-            return ByReference(element.vr.decode(), self.files, element.value, element.end)
-        return {}
+        """Return where a long value stands; an empty element where it is to be converted."""
+        vr, size = element.vr or _usual_vr(element), element.end - element.value
+        limit = INLINE_LIMIT_BYTES if element.vr in _BINARY_VRS else VALUE_LIMIT_BYTES
+        if size <= limit or vr == b"SQ" or part10.inflated is not None:
+            return {}
+        return ByReference(vr.decode(), self.files, element.value, element.end)
 
     def _convert(self, header: Header, unknown: Sequence[tuple[Element, int]]) -> None:
         """Convert what is seen for the first time; together, or one by one if something breaks."""
         wanted = [(e, n) for e, n in unknown if not isinstance(self._converted[n], ByReference)]
+        if not wanted:
+            return
+        context = _Context.of(header)
         for is_meta in (True, False):
             part = [(e, n) for e, n in wanted if (e.tag >> 16 == 2) is is_meta]
             try:
-                found: Sequence[Json | ByReference] = _to_json(header, [e for e, _ in part])
+                found: Sequence[Json | ByReference] = _to_json(
+                    header, context, [e for e, _ in part]
+                )
             except Exception:  # noqa: BLE001 - whatever pydicom makes of broken bytes, they stay
-                found = [self._alone(header, e) for e, _ in part]
+                found = [self._alone(header, context, e) for e, _ in part]
             for (_, number), element in zip(part, found, strict=True):
                 self._converted[number] = element
 
-    def _alone(self, header: Header, element: Element) -> Json | ByReference:
+    def _alone(self, header: Header, context: _Context, element: Element) -> Json | ByReference:
         try:
-            return _to_json(header, [element])[0]
+            return _to_json(header, context, [element])[0]
         except Exception:  # noqa: BLE001 - the same
             self.unreadable.add(element.tag)
         vr = element.vr.decode("latin-1") or "UN"
@@ -151,35 +161,62 @@ def of_file(document: Json, number: int) -> Json:
     return dict(sorted(found.items()))
 
 
-def _to_json(header: Header, elements: Sequence[Element]) -> list[Json]:
+def _to_json(header: Header, context: _Context, elements: Sequence[Element]) -> list[Json]:
     """Convert elements of the same encoding, with what their meaning depends on."""
     if not elements:
         return []
-    part10, is_meta = header.part10, elements[0].tag >> 16 == 2
-    together = elements if is_meta else {*_context(header), *elements}
+    is_meta = elements[0].tag >> 16 == 2
+    together = elements if is_meta else {*context.around(elements), *elements}
     raw = b"".join(header.encoded(e) for e in sorted(together, key=lambda e: e.start))
     with warnings.catch_warnings(), disable_value_validation():
         warnings.simplefilter("ignore")
         dataset: Dataset = read_dataset(
             BytesIO(raw),
-            is_implicit_VR=part10.is_implicit and not is_meta,
-            is_little_endian=is_meta or not part10.is_big_endian,
+            is_implicit_VR=context.is_implicit and not is_meta,
+            is_little_endian=is_meta or not header.part10.is_big_endian,
         )
         return [dataset[e.tag].to_json_dict(None, 0) for e in elements]
 
 
-def _context(header: Header) -> list[Element]:
-    """Return the elements that others are read by: the character set, VR hints, creators."""
-    return [e for e in header.part10.elements if e.tag in _HINTS or _is_creator(e.tag)]
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """The elements of one file that others are read by: character set, VR hints, creators."""
+
+    is_implicit: bool
+    hints: tuple[Element, ...]
+    creators: dict[int, Element]
+
+    @classmethod
+    def of(cls, header: Header) -> _Context:
+        """Find them; of several with one tag the last counts, as for pydicom."""
+        part10 = header.part10
+        hints = {e.tag: e for e in part10.elements if e.tag in _HINTS}
+        creators = {e.tag: e for e in part10.elements if _is_creator(e.tag)}
+        return cls(part10.is_implicit, tuple(hints.values()), creators)
+
+    def around(self, elements: Sequence[Element]) -> set[Element]:
+        """Return what these elements are read by; each has one creator (PS3.5 7.8.1)."""
+        wanted = {e.tag & 0xFFFF0000 | (e.tag & 0xFF00) >> 8 for e in elements}
+        return {*self.hints, *(self.creators[tag] for tag in wanted if tag in self.creators)}
+
+
+def _usual_vr(element: Element) -> bytes:
+    """Return the VR that an element has by PS3.6, for encodings that do not say it."""
+    if element.is_undefined_length:
+        return b"SQ"
+    try:
+        return dictionary_VR(element.tag)[-2:].encode()  # the more general one of several
+    except KeyError:
+        return b"UN"
 
 
 def _creators(header: Header) -> dict[int, bytes]:
     """Return the private creators of each odd group, as they stand in the file."""
-    found: dict[int, bytes] = {}
+    found: dict[int, list[bytes]] = {}
     for e in header.part10.elements:
         if _is_creator(e.tag):
-            found[e.tag >> 16] = found.get(e.tag >> 16, b"") + header.encoded(e)
-    return found
+            found.setdefault(e.tag >> 16, []).append(header.encoded(e))
+    return {group: b"".join(parts) for group, parts in found.items()}
 
 
 _HINTS: Final = (tags.SPECIFIC_CHARACTER_SET, tags.PIXEL_REPRESENTATION)

@@ -18,6 +18,8 @@ from dicomzarr_watch.dicom import tags
 UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 PREAMBLE_BYTES: Final = 128
 INFLATED_LIMIT_BYTES: Final = 256 << 20
+ELEMENTS_LIMIT: Final = 1 << 16
+"""Elements at the top level that one file may have; zeros read as elements without end."""
 
 IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
@@ -178,7 +180,7 @@ def _walk(
     window: _Window, at: int, *, explicit: bool, order: str, group: int | None = None
 ) -> Iterator[Element]:
     """Yield the elements from `at` to the end of the file, or of one group."""
-    size = window.size
+    size, count = window.size, 0
     while at < size:
         if group is not None and not _is_group(window, at, group):
             return
@@ -193,8 +195,10 @@ def _walk(
             end = value + length
         if end > size:
             raise _TruncatedError
+        if count == ELEMENTS_LIMIT:
+            raise _MalformedError("more elements than a file has")
         yield Element(tag, vr, at, value, end, is_undefined)
-        at = end
+        at, count = end, count + 1
 
 
 def _is_group(window: _Window, at: int, group: int) -> bool:

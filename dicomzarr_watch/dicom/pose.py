@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 Point = tuple[float, float, float]
@@ -54,3 +54,24 @@ TIME_KEYS: Final = (
     "instance number",
 )
 """What the members of `Pose.times` are, the most trusted first."""
+
+
+FARTHEST_MM: Final = 1e9
+"""Numbers beyond this are no place, no direction and no distance, and squares of them overflow."""
+
+
+def plausible(pose: Pose) -> Pose:
+    """Return a pose without the numbers that cannot be true."""
+    return replace(
+        pose,
+        position=pose.position if _is_near(pose.position) else None,
+        orientation=pose.orientation if _is_near(pose.orientation) else None,
+        spacing=pose.spacing if _is_near(pose.spacing) else None,
+        thickness=pose.thickness if _is_near((pose.thickness,)) else None,
+        spacing_between=pose.spacing_between if _is_near((pose.spacing_between,)) else None,
+    )
+
+
+def _is_near(values: tuple[float | None, ...] | None) -> bool:
+    """Tell whether all numbers are there and within bounds; NaN is not."""
+    return values is not None and all(v is not None and abs(v) <= FARTHEST_MM for v in values)

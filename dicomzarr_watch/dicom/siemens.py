@@ -15,7 +15,7 @@ import numpy as np
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.geometry import Vector
 from dicomzarr_watch.dicom.pose import Pose
-from dicomzarr_watch.dicom.values import Values
+from dicomzarr_watch.dicom.values import Values, integer
 
 _SLICES: Final = 0x0019100A
 _CSA_HEADER: Final = 0x00291010
@@ -30,8 +30,8 @@ def mosaic_slices(values: Values) -> int:
     said = values.number(_SLICES)
     if said is None:
         words = csa_values(values.raw(_CSA_HEADER), "NumberOfImagesInMosaic")
-        said = int(words[0]) if words and words[0].isdigit() else 0
-    return max(said, 0)
+        said = integer(words[0]) if words else None
+    return max(said or 0, 0)
 
 
 def mosaic_poses(values: Values, whole: Pose, slices: int, tile: tuple[int, int]) -> list[Pose]:

@@ -23,12 +23,16 @@ ORIENTATION_DIGITS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame: the number of its file, its own number in it, and what is known of it."""
+    """One frame: the number of its file, its own number in it, and what is known of it.
+
+    copy: which copy of the same file it is from, 0 being the first.
+    """
 
     file: int
     number: int
     format: PixelFormat
     pose: Pose
+    copy: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ SPLIT_RULES: Final[dict[str, Callable[[Frame], Hashable]]] = {
         f.format.is_subsampled,
         f.format.mosaic_slices,
     ),
+    "copy": lambda f: f.copy,
     "orientation": _orientation,
     "frame of reference": lambda f: f.pose.frame_of_reference,
     "pixel spacing": lambda f: f.pose.spacing and tuple(round(v, 4) for v in f.pose.spacing),

@@ -65,7 +65,7 @@ class Values:
         """Return the first integer of an element that is IS by the standard."""
         if self.raw(tag) and self._spans[tag][0] in _NUMBER_BYTES:
             return self.number(tag)
-        return _integer(self.texts(tag)[0])
+        return integer(self.texts(tag)[0])
 
     def decimals(self, tag: int) -> tuple[float, ...]:
         """Return the finite numbers of a DS element; empty if one of them is not a number."""
@@ -92,7 +92,8 @@ class Values:
         return found[0] if found else None
 
 
-def _integer(text: str) -> int | None:
+def integer(text: str) -> int | None:
+    """Return the whole part of a number, or None if the text is none."""
     try:
         return int(float(text))
     except (ValueError, OverflowError):

@@ -21,7 +21,6 @@ from dicomzarr_watch.archive.document import Receipt, content_hash
 from dicomzarr_watch.archive.layout import as_json
 from dicomzarr_watch.archive.work import Finding
 
-
 UNUSED_BITS = "unused-bits-carry-data"
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+
 import pytest
 from dicom_files import (
     BIG,
@@ -17,7 +19,8 @@ from dicom_files import (
 from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat
 from dicomzarr_watch.dicom.functional import frame_poses
 from dicomzarr_watch.dicom.part10 import split
-from dicomzarr_watch.dicom.pose import Pose
+from dicomzarr_watch.dicom.pose import Moment, Pose
+from dicomzarr_watch.dicom.stacks import Frame, stack
 from dicomzarr_watch.dicom.values import Values
 
 SHARED, PER_FRAME = 0x52009229, 0x52009230
@@ -42,10 +45,10 @@ def placed(position: str) -> Nested:
 GRAY = PixelFormat(4, 6, 1, 16, "u", 16, "MONOCHROME2", is_planar=False, is_big_endian=False)
 
 
-def poses_of(
-    *elements: Built, encoding: Encoding = EXPLICIT, frames: int = 1
-) -> tuple[Pose, ...]:
+def poses_of(*elements: Built, encoding: Encoding = EXPLICIT, frames: int = 0) -> tuple[Pose, ...]:
     data = file_bytes(sorted(elements, key=lambda e: e.tag), encoding)
+    groups = [len(e.items) for e in elements if e.tag == PER_FRAME and isinstance(e, Nested)]
+    frames = frames or max([1, *groups])
     values = Values(split(lambda at, count: data[at : at + count], len(data)), data)
     return frame_poses(values, FrameRun(GRAY, frames, 0, 48 * frames))
 
@@ -99,9 +102,7 @@ def test_frames_are_told_apart_by_their_moment() -> None:
     top = [Plain(0x00080032, "TM", b"010203"), ds(0x00181060, "4"), Plain(0x00200013, "IS", b"7 ")]
     found = poses_of(*top, per_frame(*((c,) for c in contents)))
     moment = 20240102030405.25
-    assert [p.times for p in found] == [
-        ((n,), (moment,), (4.0,), None, (7.0,)) for n in (1.0, 2.0)
-    ]
+    assert [p.times for p in found] == [((n,), (moment,), (4.0,), None, (7.0,)) for n in (1.0, 2.0)]
 
 
 def test_a_file_without_groups_has_one_pose_for_all_its_frames() -> None:
@@ -196,6 +197,189 @@ def test_a_broken_sequence_costs_the_frames_their_poses_never_the_file(broken: B
     assert found == (Pose(position=(1.0, 2.0, 3.0)),)
 
 
+@pytest.mark.parametrize("frames", [1, 3])
+def test_groups_that_are_not_as_many_as_the_frames_say_only_where_the_first_lies(
+    frames: int,
+) -> None:
+    (pose,) = poses_of(FRAMES, frames=frames)
+    assert pose.position == (1.0, 2.0, 3.0)
+
+
 def test_a_sequence_of_no_frames_has_no_poses() -> None:
     assert poses_of(per_frame()) == ()
     assert poses_of(shared(us(0x00280010, 1, BIG)), FRAMES)[1].position == (1.0, 2.0, 5.5)
+
+
+def fd(tag: int, *numbers: float, order: str = "<") -> Plain:
+    return Plain(tag, "FD", struct.pack(f"{order}{len(numbers)}d", *numbers))
+
+
+@pytest.mark.parametrize(
+    ("said", "moment"),
+    [
+        ([fd(0x00189087, 1000.0)], (1000.0,)),
+        ([fd(0x00189087, 0.0)], (0.0,)),
+        ([fd(0x00189087, 1000.0), fd(0x00189089, 0.0, 0.6, 0.8)], (1000.0, 0.0, 0.6, 0.8)),
+        ([Plain(0x0019100C, "IS", b"1000")], (1000.0,)),
+        (
+            [Plain(0x0019100C, "IS", b"50"), fd(0x0019100E, 1.0, 0.0, 0.0)],
+            (50.0, 1.0, 0.0, 0.0),
+        ),
+        ([Plain(0x0019100C, "UN", b"750 ")], (750.0,)),
+        ([Plain(0x00431039, "IS", b"800\\8\\0\\0 ")], (800.0,)),
+        ([Plain(0x00431039, "IS", b"1000000800\\8\\0\\0")], (800.0,)),
+        ([Plain(0x20011003, "FL", struct.pack("<f", 600.0))], (600.0,)),
+        ([fd(0x00651009, 400.0), fd(0x00651037, 0.0, 1.0, 0.0)], (400.0, 0.0, 1.0, 0.0)),
+        ([fd(0x00189087, 5.0), Plain(0x0019100C, "IS", b"1000")], (5.0,)),
+        ([fd(0x00189087, float("nan"))], None),
+        ([fd(0x00189089, 0.0, 0.6, 0.8)], None),
+        ([Plain(0x0019100C, "IS", b"many")], None),
+    ],
+)
+def test_b_value_and_direction_are_found_where_each_maker_puts_them(
+    said: list[Plain], moment: Moment | None
+) -> None:
+    (pose,) = poses_of(*said)
+    assert pose.times == (None, None, None, moment, None)
+
+
+def test_b_values_are_read_in_the_order_of_the_files_bytes() -> None:
+    said = fd(0x00189087, 1000.0, order=">"), fd(0x00189089, 0.0, 0.6, 0.8, order=">")
+    (pose,) = poses_of(*said, encoding=BIG)
+    assert pose.times[3] == (1000.0, 0.0, 0.6, 0.8)
+
+
+def test_what_a_frame_says_of_diffusion_wins() -> None:
+    def diffusion(b_value: float, *direction: float) -> Nested:
+        inner = [group(0x00189076, fd(0x00189089, *direction))] if direction else []
+        return group(0x00189117, *inner, fd(0x00189087, b_value))
+
+    found = poses_of(
+        fd(0x00189087, 7.0),
+        per_frame((diffusion(0.0),), (diffusion(900.0, 0.0, 0.0, 1.0),), (placed("1\\2\\3"),)),
+    )
+    assert [pose.times[3] for pose in found] == [(0.0,), (900.0, 0.0, 0.0, 1.0), (7.0,)]
+
+
+@pytest.mark.parametrize(
+    ("element", "meaning"),
+    [
+        (Plain(0x00200011, "IS", b"7 "), ("series number", "7")),
+        (Plain(0x00080008, "CS", b"ORIGINAL\\PRIMARY\\M "), ("image type", "ORIGINAL\\PRIMARY\\M")),
+        (Plain(0x00080008, "CS", b"DERIVED "), ("image type", "DERIVED")),
+        (Plain(0x00089208, "CS", b"PHASE "), ("complex component", "PHASE")),
+        (Plain(0x00180086, "IS", b"2 "), ("echo", "2")),
+        (Plain(0x00181210, "SH", b"B30f"), ("reconstruction kernel", "B30f")),
+        (Plain(0x00180060, "DS", b"120 "), ("tube voltage", "120")),
+    ],
+)
+def test_what_sets_values_apart_is_read(element: Plain, meaning: tuple[str, str]) -> None:
+    (pose,) = poses_of(element)
+    assert pose.meaning == (meaning,)
+
+
+def test_what_is_not_said_or_empty_sets_nothing_apart() -> None:
+    (pose,) = poses_of(Plain(0x00180086, "IS"), Plain(0x00080008, "CS", b"  "))
+    assert pose.meaning == ()
+
+
+@pytest.mark.parametrize(
+    ("frame_group", "meaning"),
+    [
+        (
+            group(0x00189226, Plain(0x00089007, "CS", b"ORIGINAL\\PRIMARY\\DIFFUSION\\NONE ")),
+            ("image type", "ORIGINAL\\PRIMARY\\DIFFUSION"),
+        ),
+        (
+            group(0x00189226, Plain(0x00089208, "CS", b"MAGNITUDE ")),
+            ("complex component", "MAGNITUDE"),
+        ),
+        (
+            group(0x00189329, Plain(0x00089007, "CS", b"ORIGINAL\\PRIMARY\\AXIAL ")),
+            ("image type", "ORIGINAL\\PRIMARY\\AXIAL"),
+        ),
+        (group(0x00189114, fd(0x00189082, 4.6)), ("echo", "4.6")),
+        (group(0x00189314, Plain(0x00181210, "SH", b"B30f")), ("reconstruction kernel", "B30f")),
+        (group(0x00189325, Plain(0x00180060, "DS", b"80")), ("tube voltage", "80")),
+        (group(0x0062000A, us(0x0062000B, 3)), ("segment", "3")),
+    ],
+)
+def test_what_sets_a_frame_apart_is_read_from_its_groups(
+    frame_group: Nested, meaning: tuple[str, str]
+) -> None:
+    top = Plain(0x00200011, "IS", b"7 ")
+    found = poses_of(top, per_frame((frame_group,), (placed("1\\2\\3"),)))
+    series = ("series number", "7")
+    assert [pose.meaning for pose in found] == [tuple(sorted([meaning, series])), (series,)]
+
+
+AXIAL = [ds(POSITION, "1\\2\\3"), ds(ORIENTATION, "1\\0\\0\\0\\1\\0")]
+OFFSETS = 0x3004000C
+
+
+@pytest.mark.parametrize(
+    ("orientation", "offsets", "places"),
+    [
+        ("1\\0\\0\\0\\1\\0", "0\\2.5\\5", [(1, 2, 3), (1, 2, 5.5), (1, 2, 8)]),
+        ("1\\0\\0\\0\\1\\0", "0\\-2\\-4", [(1, 2, 3), (1, 2, 1), (1, 2, -1)]),
+        ("1\\0\\0\\0\\1\\0", "3\\5\\7", [(1, 2, 3), (1, 2, 5), (1, 2, 7)]),
+        ("0\\1\\0\\0\\0\\1", "0\\2\\4", [(1, 2, 3), (3, 2, 3), (5, 2, 3)]),
+    ],
+)
+def test_the_frames_of_a_dose_lie_at_their_offsets_along_the_normal(
+    orientation: str, offsets: str, places: list[tuple[float, float, float]]
+) -> None:
+    found = poses_of(AXIAL[0], ds(ORIENTATION, orientation), ds(OFFSETS, offsets), frames=3)
+    assert [pose.position for pose in found] == places
+
+
+@pytest.mark.parametrize(
+    ("top", "frames"),
+    [
+        ([*AXIAL, ds(OFFSETS, "0\\2")], 3),
+        ([*AXIAL, ds(OFFSETS, "0\\2\\x")], 3),
+        ([*AXIAL, ds(OFFSETS, "4")], 1),
+        ([AXIAL[0], ds(OFFSETS, "0\\2\\4")], 3),
+        ([AXIAL[1], ds(OFFSETS, "0\\2\\4")], 3),
+    ],
+)
+def test_offsets_that_do_not_fit_the_frames_place_none_of_them(
+    top: list[Plain], frames: int
+) -> None:
+    (pose,) = poses_of(*top, frames=frames)
+    assert pose.position in {(1.0, 2.0, 3.0), None}
+
+
+def images_of(*facts: tuple[Plain, ...]) -> list[dict[str, str]]:
+    """Stack one slice per tuple of elements, two millimetres apart, and tell what split them."""
+    poses = [
+        poses_of(ds(POSITION, f"0\\0\\{n // 2 * 2}"), AXIAL[1], *said)[0]
+        for n, said in enumerate(facts)
+    ]
+    frames = [Frame(n, 0, GRAY, pose) for n, pose in enumerate(poses)]
+    return [image.split_by for image in stack(frames)]
+
+
+def kind(value: bytes) -> tuple[Plain, ...]:
+    return (Plain(0x00080008, "CS", even(value)),)
+
+
+@pytest.mark.parametrize(
+    ("facts", "rule"),
+    [
+        ([(Plain(0x00180086, "IS", n),) for n in (b"1 ", b"2 ")], "echo"),
+        ([kind(b"ORIGINAL\\PRIMARY\\" + k) for k in (b"M", b"P")], "image type"),
+        ([(Plain(0x00089208, "CS", k),) for k in (b"REAL", b"PHASE ")], "complex component"),
+    ],
+)
+def test_dual_echoes_and_magnitude_and_phase_are_images_of_their_own(
+    facts: list[tuple[Plain, ...]], rule: str
+) -> None:
+    found = images_of(*facts * 3)
+    assert len(found) == 2
+    assert all(set(split_by) == {rule} for split_by in found)
+
+
+def test_image_types_that_differ_only_behind_the_third_value_stay_together() -> None:
+    facts = [kind(b"ORIGINAL\\PRIMARY\\M\\" + k) for k in (b"ND", b"ND\\NORM", b"DIS2D")]
+    assert images_of(*facts) == [{}]

@@ -183,9 +183,10 @@ def test_the_header_holds_the_bytes_before_the_pixel_data_and_no_more() -> None:
 
 def test_every_frame_of_functional_groups_has_a_pose() -> None:
     position = Nested(0x00209113, ((Plain(0x00200032, "DS", b"1\\2\\3 "),),))
-    elements: list[Built] = [*CASE.elements, Nested(0x52009230, ((position,), (position,)))]
+    (case,) = (c for c in PIXEL_CASES if c.name == "multi-frame")
+    elements: list[Built] = [*case.elements, Nested(0x52009230, ((position,),) * 5)]
     found = header_of(file_bytes(sorted(elements, key=lambda e: e.tag))).instance
-    assert found.poses == (Pose(position=(1.0, 2.0, 3.0)),) * 2
+    assert found.poses == (Pose(position=(1.0, 2.0, 3.0)),) * 5
 
 
 SMALL_FILES = [p.read_bytes() for p in pydicom_files() if p.stat().st_size < 4000]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
+from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -102,28 +103,52 @@ def test_every_transfer_syntax_that_ships_with_pydicom_is_tried() -> None:
     assert {run_of(path.read_bytes()).encoding for path in FILES} == SHIPPED
 
 
-@pytest.mark.parametrize("path", FILES, ids=file_id)
-def test_decoded_frames_are_those_that_pydicom_decodes(path: Path) -> None:
-    run = run_of(path.read_bytes())
+def by_pydicom(path: Path) -> Pixels | None:
+    """Return the stored values as pydicom decodes them, or None where nothing here can."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs: Pixels = pixel_array(path, raw=True)
-    found = decoded(path.read_bytes())
+        try:
+            return pixel_array(pydicom.dcmread(path), raw=True)
+        except RuntimeError:
+            return None
+
+
+@pytest.mark.parametrize("path", FILES, ids=file_id)
+def test_decoded_frames_are_those_that_pydicom_decodes(path: Path) -> None:
+    data = path.read_bytes()
+    run = run_of(data)
+    theirs = by_pydicom(path)
+    if theirs is None:
+        with pytest.raises(NotDecodedError):
+            decoded(data)
+        return
+    found = decoded(data)
     assert found.shape == (run.count, *run.format.shape)
     np.testing.assert_array_equal(found, theirs.reshape(found.shape), strict=True)
 
 
+def test_hardly_a_file_that_ships_with_pydicom_is_not_decoded() -> None:
+    lost = {path.name for path in FILES if by_pydicom(path) is None}
+    # no decoder that we ask for knows 12 bits of JPEG; the third is broken on purpose
+    extended = {"JPEG-lossy.dcm", "JPGExtended.dcm"}
+    assert lost <= extended | {"JPEG2000-embedded-sequence-delimiter.dcm"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=file_id)
-def test_other_decoders_agree_as_far_as_the_codec_goes(path: Path) -> None:
-    run = run_of(path.read_bytes())
-    first, *others = decoders(run.encoding)
-    assert others or run.encoding not in WITNESSED
-    expected = decoded(path.read_bytes(), first)
+def test_all_decoders_that_can_read_a_frame_agree_as_far_as_the_codec_goes(path: Path) -> None:
+    data = path.read_bytes()
+    run = run_of(data)
+    found = []
+    for decoder in decoders(run.encoding):
+        with suppress(NotDecodedError):
+            found.append(decoded(data, decoder))
+    if by_pydicom(path) is not None:
+        assert len(found) > (run.encoding in WITNESSED)
     is_chroma_reduced = run.encoding in LOSSY and run.format.photometric.startswith("YBR_FULL")
-    for other in others:
-        apart = farthest(expected, decoded(path.read_bytes(), other))
+    for other in found[1:]:
         # what lies between two chroma samples is each JPEG decoder's own to say
-        assert apart <= (2.0 if run.encoding in LOSSY else 0.0) or is_chroma_reduced
+        allowed = 2.0 if run.encoding in LOSSY else 0.0
+        assert farthest(found[0], other) <= allowed or is_chroma_reduced
 
 
 def test_native_frames_and_unknown_syntaxes_have_no_decoder() -> None:
@@ -131,7 +156,7 @@ def test_native_frames_and_unknown_syntaxes_have_no_decoder() -> None:
         assert decoders(syntax) == ()
 
 
-@pytest.mark.parametrize("count", [0, 1, 4])
+@pytest.mark.parametrize("count", [1, 4])
 def test_fewer_frames_than_said_are_not_decoded(count: int) -> None:
     frames = [deflated(one_frame(GRAY, n)) for n in range(count)]
     data = fragments(GRAY, FLATE, *frames)
@@ -153,7 +178,7 @@ def test_frames_are_handed_out_one_by_one_until_one_is_missing() -> None:
 @pytest.mark.parametrize("syntax", sorted(SHIPPED))
 @pytest.mark.parametrize("content", [b"", b"\0" * 200, b"\xff\xd8\xff\xd9", b"not an image"])
 def test_bytes_that_are_no_image_are_not_decoded(syntax: str, content: bytes) -> None:
-    run = replace(run_of(fragments(GRAY, JPEG, b"")), encoding=syntax)
+    run = replace(run_of(fragments(GRAY, JPEG, *[b""] * 5)), encoding=syntax)
     for decoder in ("", *decoders(syntax)):
         with pytest.raises(NotDecodedError):
             decode(content, run, decoder)
@@ -191,7 +216,7 @@ def test_deflated_frames_are_the_stored_values(case: PixelCase) -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=60))
 def test_deflated_frames_are_whole_or_not_decoded(stored: bytes) -> None:
-    run = run_of(fragments(GRAY, FLATE, b""))
+    run = run_of(fragments(GRAY, FLATE, *[b""] * 5))
     if len(stored) >= 48:
         (found,) = decode(deflated(stored), run)
         assert found.tobytes() == stored[:48]

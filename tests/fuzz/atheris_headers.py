@@ -75,11 +75,10 @@ def look(content: bytes, path: Path, others: list[Instance], *, decoded: bool) -
     elements = Elements()
     elements.add(header)
     json.loads(layout.as_json(elements.document([0], lambda value: str(value.start))))
-    plan = layout.plan([*others, instance])
-    layout.as_json(layout.root_attributes(plan.images))
-    for image in plan.images:
-        layout.as_json(layout.image_attributes(image))
     if isinstance(instance.frames, FrameRun):
+        plan = layout.plan([*others, instance])
+        for image in plan.images:
+            layout.as_json(layout.image_attributes(image))
         _see(header, instance.frames, content, decoded=decoded)
 
 

@@ -38,6 +38,8 @@ def test_the_plain_series_are_all_compared(
     converted: Callable[[str], tuple[Archived, ...]],
 ) -> None:
     plain = ("ct-gantry-tilt-philips", "mr-fmri-ge", "mr-fmri-philips", "mr-t1-siemens")
-    compared = {name: [s.receipt.verified["independent"] for s in converted(name)] for name in plain}
+    compared = {
+        name: [s.receipt.verified["independent"] for s in converted(name)] for name in plain
+    }
     assert all(not told["not_comparable"] for series in compared.values() for told in series)
     assert all(any(told["agree"] for told in series) for series in compared.values())

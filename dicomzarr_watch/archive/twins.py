@@ -1,0 +1,53 @@
+"""Files that bear one SOP Instance UID: the same bytes are one instance under several names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dicomzarr_watch.archive.work import Source, opened
+from dicomzarr_watch.dicom.instance import Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """What the files of one series have to do with each other.
+
+    copies: number of a file → which copy of the same bytes it is, where it is not the first.
+    unlike: numbers of files that share a SOP Instance UID with another and have other bytes; each
+    is an instance.
+    """
+
+    copies: dict[int, int] = field(default_factory=dict)
+    unlike: tuple[int, ...] = ()
+
+
+def twins(sources: Sequence[Source], instances: Sequence[Instance]) -> Twins:
+    """Compare the files whose SOP Instance UIDs repeat; only those are read."""
+    by_uid: dict[str, list[int]] = defaultdict(list)
+    for number, instance in enumerate(instances):
+        if instance.sop_instance_uid:
+            by_uid[instance.sop_instance_uid].append(number)
+    copies: dict[int, int] = {}
+    unlike: list[int] = []
+    for numbers in by_uid.values():
+        groups = _by_bytes(sources, numbers) if len(numbers) > 1 else []
+        copies |= {n: k for group in groups for k, n in enumerate(group) if k > 0}
+        if len(groups) > 1:
+            unlike += [group[0] for group in groups]
+    return Twins(copies, tuple(sorted(unlike)))
+
+
+def _by_bytes(sources: Sequence[Source], numbers: Sequence[int]) -> list[list[int]]:
+    """Gather the files that have the same bytes."""
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for number in numbers:
+        groups[_sha256(sources[number])].append(number)
+    return list(groups.values())
+
+
+def _sha256(source: Source) -> bytes:
+    with opened(source) as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
