@@ -188,7 +188,7 @@ CASES: Final = {
     "moments": Case(_moments, 6),
     "mixed sizes": Case(_mixed_sizes, 5, images=2),
     "truncated": Case(_truncated, 2),
-    "one instance under two names": Case(_twins, 2),
+    "one instance under two names": Case(_twins, 3, images=2),
     "strange names": Case(_strange_names, 5),
     "not only frames": Case(_not_only_frames, 3),
     "report": Case(_report, 0, images=0),

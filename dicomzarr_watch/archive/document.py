@@ -20,6 +20,8 @@ from dicomzarr_watch.dicom.model import ByReference, Elements
 from dicomzarr_watch.dicom.tags import keyword
 
 SCHEMA_VERSION: Final = 1
+_RESCALE: Final = ("slope", "intercept")
+_WINDOW: Final = ("center", "width")
 _LIBRARIES: Final = ("dicomzarr-watch", "numcodecs", "numpy", "pydicom", "SimpleITK", "zarr")
 
 
@@ -172,7 +174,7 @@ def _placed(
 
 def _image(plan: ImagePlan, instances: Sequence[Instance]) -> dict[str, Any]:
     image = plan.image
-    own = [instances[frame.file] for frame in image.frames]
+    own = [(frame, instances[frame.file]) for frame in image.frames]
     return {
         "path": plan.path,
         "shape": list(plan.shape),
@@ -182,8 +184,8 @@ def _image(plan: ImagePlan, instances: Sequence[Instance]) -> dict[str, Any]:
         "photometric_interpretation": image.format.photometric,
         "bits_stored": image.format.bits_stored,
         "geometry": layout.geometry_json(plan),
-        "rescale": _per_plane([i.rescale for i in own], ("slope", "intercept")),
-        "window": _per_plane([i.window for i in own], ("center", "width")),
+        "rescale": _per_plane([f.pose.rescale or i.rescale for f, i in own], _RESCALE),
+        "window": _per_plane([f.pose.window or i.window for f, i in own], _WINDOW),
         "split_by": image.split_by,
         "z_by": image.z_by,
         "t_by": image.t_by,

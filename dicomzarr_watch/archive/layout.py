@@ -136,7 +136,7 @@ def plan(instances: Sequence[Instance], copies: Mapping[int, int] | None = None)
             "" if is_single else str(n),
             "0" if is_single else f"{n}/0",
             image,
-            _contrast(instances[image.frames[0].file], image.format),
+            _contrast(instances[image.frames[0].file], image.frames[0].pose, image.format),
         )
         for n, image in enumerate(images)
     )
@@ -162,11 +162,11 @@ def _frames(instances: Sequence[Instance], copies: Mapping[int, int]) -> list[Fr
     return found
 
 
-def _contrast(instance: Instance, pixel_format: PixelFormat) -> tuple[float, float]:
+def _contrast(instance: Instance, pose: Pose, pixel_format: PixelFormat) -> tuple[float, float]:
     """Return the window in stored values (PS3.3 C.11.2.1.2), or all that could be stored."""
-    slope, intercept = instance.rescale or (1.0, 0.0)
-    if instance.window and instance.window[1] > 0 and slope:
-        center, width = instance.window
+    slope, intercept = pose.rescale or instance.rescale or (1.0, 0.0)
+    center, width = pose.window or instance.window or (0.0, 0.0)
+    if width > 0 and slope:
         ends = [(center + side * width / 2 - intercept) / slope for side in (-1, 1)]
         return min(ends), max(ends)
     if pixel_format.kind == "f":
@@ -183,6 +183,11 @@ def root_attributes(images: Sequence[ImagePlan]) -> dict[str, Any]:
     if images:
         own["ome"] = {"version": "0.5", "bioformats2raw.layout": 3}
     return own
+
+
+def series_attributes(images: Sequence[ImagePlan]) -> dict[str, Any]:
+    """Return what the group OME of several images says: which groups are images."""
+    return {"ome": {"version": "0.5", "series": [image.group for image in images]}}
 
 
 def image_attributes(image: ImagePlan) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def _difference(
         for z, (frame, plane) in enumerate(
             zip(frames, _planes(store, number, t, slices), strict=True)
         ):
-            expected = _rescaled(plane, instances[frame.file].rescale)
+            expected = _rescaled(plane, frame.pose.rescale or instances[frame.file].rescale)
             if not np.allclose(voxels[z], expected, rtol=1e-6, atol=_rounding(voxels.dtype)):
                 return f"voxels of plane {t * slices + z}"
         wrong = _geometry_difference(read, image) if t == 0 else ""

@@ -77,6 +77,8 @@ def write(
     """
     root = zarr.open_group(store, mode="w-", attributes=layout.root_attributes(plan.images))
     dicom = root.create_group(layout.DICOM_GROUP)
+    if len(plan.images) > 1:
+        root.create_group("OME", attributes=layout.series_attributes(plan.images))
     for image in plan.images:
         if image.group:
             root.create_group(image.group, attributes=layout.image_attributes(image))

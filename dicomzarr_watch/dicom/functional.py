@@ -182,6 +182,10 @@ def _with_groups(pose: Pose, groups: Dataset) -> Pose:
         found["thickness"] = _first(item.get("SliceThickness")) or pose.thickness
         between = _first(item.get("SpacingBetweenSlices"))
         found["spacing_between"] = between or pose.spacing_between
+    for item in _items(groups, "PixelValueTransformationSequence"):
+        found["rescale"] = _pair(item, "RescaleSlope", "RescaleIntercept")
+    for item in _items(groups, "FrameVOILUTSequence"):
+        found["window"] = _pair(item, "WindowCenter", "WindowWidth")
     found["times"] = _times_of(groups, list(pose.times))
     found["meaning"] = _meaning_of(groups, dict(pose.meaning))
     return replace(pose, **found)  # type: ignore[arg-type]  # keys are fields, values checked above
@@ -227,6 +231,11 @@ def _floats(value: object) -> tuple[float, ...]:
     values = value if isinstance(value, Iterable) else () if value is None else (value,)
     found = tuple(map(float, values))
     return found if all(map(math.isfinite, found)) else ()
+
+
+def _pair(item: Dataset, one: str, other: str) -> tuple[float, float] | None:
+    a, b = _first(item.get(one)), _first(item.get(other))
+    return (a, b) if a is not None and b is not None else None
 
 
 def _first(value: object) -> float | None:

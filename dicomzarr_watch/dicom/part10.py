@@ -17,7 +17,8 @@ from dicomzarr_watch.dicom import tags
 
 UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 PREAMBLE_BYTES: Final = 128
-INFLATED_LIMIT_BYTES: Final = 256 << 20
+INFLATED_LIMIT_BYTES: Final = 128 << 20
+"""What a deflated data set may become; it is in memory as a whole, and as JSON once more."""
 ELEMENTS_LIMIT: Final = 1 << 16
 """Elements at the top level that one file may have; zeros read as elements without end."""
 
@@ -69,7 +70,7 @@ class Part10:
 
     inflated: the data set of a deflated transfer syntax; the elements' offsets then point into it.
     pixel: the pixel data element if there is one, native or encapsulated.
-    problem: why the spans end early (`truncated` or `malformed`), or empty.
+    problem: why the spans end early (`truncated`, `malformed` or `inflated-too-large`), or empty.
     """
 
     size: int
@@ -143,12 +144,15 @@ def _split_deflated(read: Read, size: int, start: int, syntax: str) -> Part10:
     """Inflate the data set (PS3.5 A.5); the spans are those of the inflated bytes."""
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        data = inflate.decompress(read(start, size - start), INFLATED_LIMIT_BYTES)
+        deflated = read(start, min(size - start, INFLATED_LIMIT_BYTES))
+        data = inflate.decompress(deflated, INFLATED_LIMIT_BYTES)
     except zlib.error:
         return Part10(size, syntax, (), None, "malformed")
     window = _Window(lambda at, count: data[at : at + count], len(data))
     found = _split_dataset(window, 0, [], syntax, explicit=True, order="<")
-    problem = "truncated" if not inflate.eof else found.problem
+    is_all = start + len(deflated) == size and len(data) < INFLATED_LIMIT_BYTES
+    ended = "truncated" if is_all else "inflated-too-large"
+    problem = found.problem if inflate.eof else ended
     return Part10(size, syntax, found.elements, found.pixel, problem, inflated=data)
 
 

@@ -19,6 +19,7 @@ class Pose:
     position: centre of the first voxel, LPS, mm (PS3.3 C.7.6.2.1.1).
     orientation: direction cosines of a row, then of a column.
     spacing: between rows, between columns, mm; thickness and spacing_between: mm.
+    rescale, window: slope and intercept, centre and width, where they are said for the frame.
     meaning: what sets the values of this frame apart from others of its series, by the names in
     MEANINGS; what is not said is left out.
     times: what may order frames at one position, by TIME_KEYS; None where not said.
@@ -31,6 +32,8 @@ class Pose:
     spacing_between: float | None = None
     frame_of_reference: str = ""
     instance_number: int | None = None
+    rescale: tuple[float, float] | None = None
+    window: tuple[float, float] | None = None
     meaning: Meaning = ()
     times: tuple[Moment | None, ...] = (None,) * 5
 

@@ -15,6 +15,7 @@ from dicom_files import (
     JPEG,
     PIXEL_CASES,
     VIDEO,
+    Built,
     Encapsulated,
     PixelCase,
     Plain,
@@ -251,10 +252,10 @@ def having(*elements: Plain) -> bytes:
 
 
 MANY = Plain(0x00280008, "IS", b"99")
-MANY_ENCODED = sorted(
-    [*(e for e in MATRIX if e.tag != MANY.tag), MANY, Encapsulated((b"", bytes(8)))],
-    key=lambda e: e.tag,
-)
+MANY_ENCODED: list[Built] = [
+    *sorted([MANY, *(e for e in MATRIX if e.tag != MANY.tag)], key=lambda e: e.tag),
+    Encapsulated((b"", bytes(8))),
+]
 
 
 @pytest.mark.parametrize(

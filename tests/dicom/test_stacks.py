@@ -198,6 +198,7 @@ SPLITS = {
     "orientation": frame(1, orientation=ORIENTATIONS[1]),
     "frame of reference": frame(1, frame_of_reference="1.2"),
     "pixel spacing": frame(1, spacing=(2.0, 2.0)),
+    "copy": replace(frame(1), copy=1),
     **{name: frame(1, meaning=((name, "2"),)) for name in MEANINGS},
 }
 

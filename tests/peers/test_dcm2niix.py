@@ -46,12 +46,7 @@ ONLY_DCM2NIIX = {
 }
 """Images that it derives, by what it adds to the series number for a name."""
 
-OTHER_RESCALE = {
-    "mr-enhanced": {
-        "e1": "series.json has no rescale of functional groups",
-        "e2_fieldmaphz": "series.json has no rescale of functional groups",
-    },
-}
+OTHER_RESCALE: dict[str, dict[str, str]] = {}
 """Images whose slope and intercept ours does not say."""
 
 OTHER_STEP = {
