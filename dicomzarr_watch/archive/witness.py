@@ -6,6 +6,7 @@ is known to say the same; elsewhere the answer is why it cannot be compared.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -63,7 +64,8 @@ def testify(
             continue
         try:
             found = _difference(store, number, image, instances, paths)
-        except RuntimeError:  # SimpleITK's only way to say that it cannot read a file
+        # SimpleITK's only way to say that it cannot read a file, and a name that it cannot take
+        except (RuntimeError, UnicodeDecodeError):
             silent[image.path] = "SimpleITK cannot read it"
             continue
         if found:
@@ -118,7 +120,7 @@ def _read(paths: list[Path]) -> sitk.Image:
         warnings.simplefilter("ignore")
         reader = sitk.ImageSeriesReader()
         reader.SetImageIO("GDCMImageIO")
-        reader.SetFileNames([str(path) for path in paths])
+        reader.SetFileNames([os.fsencode(path).decode() for path in paths])
         image: sitk.Image = reader.Execute()
         return image
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ from archive_cases import (
     sources,
     uid,
 )
-from dicom_files import write_slice
+from dicom_files import write_series, write_slice
 from numcodecs import Zstd
 
 from dicomzarr_watch.archive import writer
@@ -33,6 +34,7 @@ from dicomzarr_watch.archive.publish import EVIDENCE
 from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.archive.work import Finding, Level, Work, opened
+from dicomzarr_watch.batch import batch
 from dicomzarr_watch.dicom.frames import PixelFormat, Samples, view
 from dicomzarr_watch.errors import DicomzarrError, RejectError, RetryError, SourceChangedError
 
@@ -410,3 +412,15 @@ def test_promise_8_errors_name_no_patient(tmp_path: Path, spoil: Callable[[Work]
         convert(work)
     assert "Doe" not in str(caught.value)
     assert "4711" not in str(caught.value)
+
+
+def test_a_drop_whose_name_is_not_utf_8_is_archived_like_any_other(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff-odd")
+    write_series(folder, 3)
+    (work,) = batch([folder], tmp_path / "out", level=Level.INDEPENDENT).works
+    receipt = convert(work)
+    assert receipt.counts["files"] == 3
+    store = Store(tmp_path / "out" / folder.name / receipt.folder / "series.zarr")
+    assert restore(store, tmp_path / "back", store.files) == 3
+    for path in folder.iterdir():
+        assert (tmp_path / "back" / path.name).read_bytes() == path.read_bytes()

@@ -1,0 +1,208 @@
+"""`restore`, `verify` and `info`: stores that are there already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command_line import Ask, Converted
+from drops import contents
+
+# --- restore ---
+
+
+def test_an_output_comes_back_in_the_layout_of_its_drops(
+    ask: Ask, converted: Converted, tmp_path: Path
+) -> None:
+    answer = ask("restore", converted.output, tmp_path / "back", "--json")
+    assert answer.code == 0
+    size = sum(map(len, converted.files.values()))
+    assert answer.json == {"files": len(converted.files), "bytes": size}
+    assert contents(tmp_path / "back") == converted.files
+    for name in converted.files:
+        times = [(top / name).stat().st_mtime_ns for top in (converted.drops, tmp_path / "back")]
+        assert times[0] == times[1]
+
+
+@pytest.mark.parametrize("is_series_folder", [True, False])
+def test_one_series_comes_back_alone(
+    ask: Ask, converted: Converted, tmp_path: Path, is_series_folder: bool
+) -> None:
+    store = converted.store("one", 2)
+    answer = ask("restore", store.parent if is_series_folder else store, tmp_path / "back")
+    assert answer.out.startswith("2 files, 0.0 MB, restored to ")
+    found = contents(tmp_path / "back")
+    assert found.keys() == {"more/0000.dcm", "more/0001.dcm"}
+    assert found["more/0000.dcm"] == converted.files["one/more/0000.dcm"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        (["0001.dcm"], {"one/deep/0001.dcm", "one/more/0001.dcm", "two/0001.dcm"}),
+        (["deep/*2*"], {"one/deep/0002.dcm"}),
+        (["deep/0000.dcm", "more/0001.*"], {"one/deep/0000.dcm", "one/more/0001.dcm"}),
+    ],
+)
+def test_patterns_pick_files(
+    ask: Ask, converted: Converted, tmp_path: Path, patterns: list[str], names: set[str]
+) -> None:
+    assert ask("restore", converted.output, tmp_path / "back", *patterns).code == 0
+    assert contents(tmp_path / "back").keys() == names
+
+
+def test_patterns_that_pick_nothing_are_an_answer_of_no(
+    ask: Ask, converted: Converted, tmp_path: Path
+) -> None:
+    answer = ask("restore", converted.output, tmp_path / "back", "*.jpg")
+    assert (answer.code, answer.out[:8]) == (1, "0 files,")
+
+
+def test_nothing_that_is_there_is_overwritten(
+    ask: Ask, converted: Converted, tmp_path: Path
+) -> None:
+    (tmp_path / "back" / "two").mkdir(parents=True)
+    (tmp_path / "back" / "two" / "0001.dcm").write_text("mine")
+    answer = ask("restore", converted.output, tmp_path / "back")
+    assert answer.code == 1
+    assert "destination-exists" in answer.err
+    assert str(tmp_path / "back" / "two" / "0001.dcm") in answer.err
+    assert (tmp_path / "back" / "two" / "0001.dcm").read_text() == "mine"
+
+
+def test_a_destination_that_cannot_be_written_is_a_problem_told(
+    ask: Ask, converted: Converted, tmp_path: Path
+) -> None:
+    (tmp_path / "back").touch()
+    answer = ask("restore", converted.output, tmp_path / "back")
+    assert answer.code == 1
+    assert answer.err.startswith("dicomzarr-watch: ")
+
+
+# --- verify ---
+
+
+def test_sound_stores_verify(ask: Ask, converted: Converted) -> None:
+    answer = ask("verify", converted.output)
+    assert answer.code == 0
+    assert [line.split(": ")[1] for line in answer.out.splitlines()] == [
+        "3 files, ok",
+        "2 files, ok",
+        "2 files, ok",
+    ]
+
+
+def test_the_answer_for_a_program_is_one_row_a_store(ask: Ask, converted: Converted) -> None:
+    stores = (converted.store("two", 3), converted.output / "one")
+    answer = ask("verify", *stores, "--json")
+    assert (answer.code, len(answer.json)) == (0, 3)
+    assert answer.json[0] == {"store": str(stores[0]), "files": 2, "differ": [], "code": ""}
+
+
+def test_stores_verify_against_their_originals(ask: Ask, converted: Converted) -> None:
+    for store, drop in {"": "", "one": "one", "two": "two"}.items():
+        against = converted.drops / drop
+        assert ask("verify", converted.output / store, "--against", against).code == 0
+
+
+def test_a_changed_and_a_missing_original_are_named(ask: Ask, converted: Converted) -> None:
+    folder = converted.drops / "one"
+    (folder / "deep" / "0001.dcm").write_bytes(b"other bytes")
+    (folder / "deep" / "0002.dcm").unlink()
+    answer = ask("verify", converted.output / "one", "--against", folder)
+    assert answer.code == 1
+    assert "3 files, 2 differ" in answer.out
+    assert {line.strip() for line in answer.out.splitlines()} >= {"deep/0001.dcm", "deep/0002.dcm"}
+    rows = ask("verify", converted.output / "one", "--against", folder, "--json").json
+    assert [len(row["differ"]) for row in rows] == [2, 0]
+
+
+def _cut_metadata(store: Path) -> None:
+    metadata = store / "zarr.json"
+    metadata.write_bytes(metadata.read_bytes()[:40])
+
+
+def _lose_index(store: Path) -> None:
+    (store / "dicom" / "index" / "c.0.0").unlink()
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "metadata": _cut_metadata,
+    "index": _lose_index,
+    "pixels": lambda store: _flip(store / "0" / "c.0.0.0"),
+    "headers": lambda store: _flip(store / "dicom" / "headers" / "c.0"),
+    "hashes": lambda store: _flip(store / "dicom" / "sha256" / "c.0.0"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_store_does_not_verify_and_is_named(
+    ask: Ask, converted: Converted, damage: str
+) -> None:
+    store = converted.store("one", 1)
+    DAMAGES[damage](store)
+    answer = ask("verify", converted.output)
+    assert answer.code == 1
+    (line,) = (line for line in answer.out.splitlines() if line.startswith(f"{store}: "))
+    assert not line.endswith("ok")
+    assert sum(line.endswith("ok") for line in answer.out.splitlines()) == 2
+    rows = ask("verify", converted.output, "--json").json
+    assert [row["store"] for row in rows if row["differ"] or row["code"]] == [str(store)]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_store_gives_no_wrong_files(
+    ask: Ask, converted: Converted, tmp_path: Path, damage: str
+) -> None:
+    store = converted.store("one", 1)
+    DAMAGES[damage](store)
+    answer = ask("restore", store, tmp_path / "back")
+    assert answer.code == 1
+    assert answer.err.startswith("dicomzarr-watch: ")
+    for name, content in contents(tmp_path / "back").items():
+        assert converted.files[f"one/{name}"] == content
+
+
+# --- info ---
+
+
+def test_info_tells_a_person_what_is_in_a_store(ask: Ask, converted: Converted) -> None:
+    store = converted.store("one", 1)
+    answer = ask("info", store)
+    assert answer.out.splitlines() == [
+        str(store),
+        "  3 files, 0.0 MB, 0 of them not as frames",
+        "  image 0: z 3 × y 8 × x 6, uint16, 0.5, 0.7, 1.5 mm",
+    ]
+
+
+def test_info_tells_a_program_of_every_store(ask: Ask, converted: Converted) -> None:
+    rows = ask("info", converted.output, "--json").json
+    assert [row["files"] for row in rows] == [3, 2, 2]
+    assert rows[0]["store"] == str(converted.store("one", 1))
+    assert rows[0]["images"][0]["shape"] == [3, 8, 6]
+    assert rows[0]["names"] == ["deep/0000.dcm", "deep/0001.dcm", "deep/0002.dcm"]
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "restore"])
+def test_a_place_without_a_store_is_named(ask: Ask, tmp_path: Path, command: str) -> None:
+    for place in (tmp_path, tmp_path / "none"):
+        arguments = [place, tmp_path / "back"] if command == "restore" else [place]
+        answer = ask(command, *arguments)
+        assert answer.code == 1
+        assert "no-store: expected series.zarr, or a folder with such below it" in answer.err
+        assert str(place) in answer.err
+
+
+def test_what_is_hidden_in_an_output_is_no_store_of_it(ask: Ask, converted: Converted) -> None:
+    hidden = converted.output / ".evidence" / "one"
+    hidden.mkdir(parents=True)
+    converted.store("two", 3).parent.rename(hidden / "CT")
+    assert len(ask("verify", converted.output, "--json").json) == 2

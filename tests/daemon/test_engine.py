@@ -1,0 +1,116 @@
+"""Children that go wrong: what the engine says of them, and that they never outlive it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+
+import odd_engine
+import pytest
+from daemon_process import deadline
+from odd_engine import outcome
+
+from dicomzarr_watch.outcome import Ended
+
+SCRIPT = (sys.executable, odd_engine.__file__)
+
+
+@pytest.mark.parametrize(
+    ("act", "ended", "code", "told"),
+    [
+        ("raise", Ended.CRASHED, "internal-error", "ValueError at odd_engine.py:"),
+        ("out of memory", Ended.CRASHED, "out-of-memory", "MemoryError at odd_engine.py:"),
+        ("leave", Ended.CRASHED, "worker-died", "exit code 4"),
+        ("exit", Ended.CRASHED, "worker-died", "exit code 3"),
+        ("crash", Ended.CRASHED, "worker-died", "signal SIGSEGV"),
+        ("be killed", Ended.CRASHED, "worker-died", "signal SIGKILL"),
+        ("be gone", Ended.CHANGED, "source-changed", "source-changed: found no file"),
+        ("be unreadable", Ended.RETRY, "source-unreadable", "source-unreadable: expected"),
+        ("be refused", Ended.REJECTED, "over-a-limit", "over-a-limit"),
+        ("stop", Ended.CRASHED, "settings-wrong", "settings-wrong"),
+    ],
+)
+def test_a_child_that_goes_wrong_is_an_outcome(
+    tmp_path: Path, act: str, ended: Ended, code: str, told: str
+) -> None:
+    found = outcome(act, tmp_path)
+    assert (found.ended, found.code) == (ended, code)
+    assert found.told.startswith(told)
+    assert "patient" not in found.told
+
+
+def test_what_an_error_says_is_told_to_nobody_who_did_not_ask(tmp_path: Path) -> None:
+    found = outcome("raise", tmp_path)
+    assert (found.private, dict(found.summary)) == ("the name of a patient", {})
+
+
+def test_a_child_that_hangs_runs_into_the_time_limit(tmp_path: Path) -> None:
+    (tmp_path / "begun").touch()
+    found = outcome("hang", tmp_path, timeout_s=1.0)
+    assert (found.ended, found.code) == (Ended.CRASHED, "timed-out")
+    assert found.told == "ended after 1 s"
+    assert (tmp_path / "begun").read_bytes() == b"\n"
+
+
+def test_capacity_counts_what_was_submitted_until_its_result_is_taken(tmp_path: Path) -> None:
+    wakes: SimpleQueue[bool] = SimpleQueue()
+    engine = odd_engine.engine(tmp_path, lambda: wakes.put(True), timeout_s=60.0)
+    try:
+        assert (engine.capacity, engine.results()) == (2, [])
+        engine.submit(1, odd_engine.work("exit", tmp_path))
+        assert engine.capacity == 1
+        wakes.get(timeout=60)
+        assert engine.capacity == 1
+        ((number, _),) = engine.results()
+        assert (number, engine.capacity) == (1, 2)
+    finally:
+        engine.close()
+
+
+def test_nothing_that_a_library_prints_gets_out_of_a_child(tmp_path: Path) -> None:
+    found = subprocess.run(
+        [*SCRIPT, "print", str(tmp_path)], capture_output=True, check=True, timeout=60
+    )
+    assert (found.stdout, found.stderr) == (b"source-changed\n", b"")
+
+
+def test_children_end_when_the_engine_is_closed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "begun")
+    engine = odd_engine.engine(tmp_path, lambda: None, timeout_s=60.0)
+    engine.submit(1, odd_engine.work("hang", tmp_path))
+    _wait_for_begin(tmp_path)
+    with deadline():
+        engine.close()
+    _take_lock(tmp_path)
+
+
+@pytest.mark.parametrize("end", [subprocess.Popen.kill, subprocess.Popen.terminate])
+def test_children_end_when_their_daemon_is_killed_whatever_they_are_doing(
+    tmp_path: Path, end: Callable[[subprocess.Popen[bytes]], None]
+) -> None:
+    os.mkfifo(tmp_path / "begun")
+    with subprocess.Popen([*SCRIPT, "hang", str(tmp_path)]) as process:
+        _wait_for_begin(tmp_path)
+        end(process)
+    _take_lock(tmp_path)
+    odd_engine.engine(tmp_path, lambda: None, timeout_s=60.0).close()
+
+
+def _wait_for_begin(place: Path) -> None:
+    with deadline():
+        assert (place / "begun").read_bytes() == b"\n"
+
+
+def _take_lock(place: Path) -> None:
+    """Take the lock that every child holds while it lives."""
+    descriptor = os.open(place / "children.lock", os.O_RDWR)
+    try:
+        with deadline(10.0):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    finally:
+        os.close(descriptor)

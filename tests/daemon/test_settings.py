@@ -1,0 +1,95 @@
+"""How the command starts, refuses to start, and what it answers at its end."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from daemon_process import COMMAND, FAULTY, HAMPERED, clean_environment, once, running
+from drops import brought_back, dropped, fates, made
+
+
+def _refused(place: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, "run", *arguments],
+        env=clean_environment() | environment,
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def test_wrong_settings_are_all_told_at_once_with_their_keys(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('settle = 3\nverify = "maybe"\nworkers = 0\noutput = "archive"\n')
+    found = _refused(tmp_path, "--config", str(file), DICOMZARR_POLL_S="soon")
+    assert found.returncode == 78
+    assert "settings-wrong: found 5 problem(s)" in found.stderr
+    for key, word in {
+        "inbox": "--inbox",
+        "settle": "settle_s",
+        "verify": "maybe",
+        "workers": "0",
+        "poll_s": "soon",
+    }.items():
+        (line,) = (line for line in found.stderr.splitlines() if line.startswith(f"  {key}:"))
+        assert word in line
+    assert "Traceback" not in found.stderr
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_unknown_option_is_a_matter_of_usage(tmp_path: Path) -> None:
+    assert _refused(tmp_path, "--inbux", "in").returncode == 2
+
+
+def test_once_ends_with_0_when_all_is_archived(tmp_path: Path) -> None:
+    files = made(tmp_path / "inbox" / "a")
+    code, daemon = once(tmp_path)
+    assert code == 0
+    assert brought_back(daemon.output / "a") == files
+    assert daemon.events[-1]["event"] == "daemon.stopped"
+
+
+def test_once_takes_what_is_there_as_all_there_is(tmp_path: Path) -> None:
+    files = made(tmp_path / "inbox" / "a", 2)
+    files["0001.dcm"] = files["0001.dcm"][:-20]
+    (tmp_path / "inbox" / "a" / "0001.dcm").write_bytes(files["0001.dcm"])
+    code, daemon = once(tmp_path, truncated_hold_s=3600)
+    assert code == 0
+    assert brought_back(daemon.output / "a") == files
+
+
+def test_once_ends_with_1_when_a_file_cannot_be_read(tmp_path: Path) -> None:
+    made(tmp_path / "inbox" / "a")
+    (tmp_path / "inbox" / "a" / "0001.dcm").chmod(0)
+    code, daemon = once(tmp_path, command=HAMPERED, HAMPER="permissions")
+    assert code == 1
+    assert fates(daemon.output / "a")["a/0001.dcm"] == "rejected"
+
+
+def test_once_ends_with_1_when_attempts_are_used_up(tmp_path: Path) -> None:
+    made(tmp_path / "inbox" / "a")
+    (tmp_path / "crash").write_text("a decoder gave up")
+    settings = {"command": FAULTY, "FAULTS": tmp_path, "max_attempts": 2, "retry_max_s": 0.1}
+    code, daemon = once(tmp_path, **settings)
+    assert code == 1
+    assert [job["attempt"] for job in daemon.all("job.started")] == [1, 2]
+    (rejected,) = daemon.all("job.rejected")
+    assert (rejected["code"], rejected["cause"]) == ("attempts-used-up", "internal-error")
+    assert rejected["told"].startswith("ValueError at faulty.py:")
+    assert set(fates(daemon.output / "a").values()) == {"rejected"}
+
+
+def test_a_state_folder_has_one_daemon_at_a_time(tmp_path: Path) -> None:
+    with running(tmp_path) as daemon:
+        found = _refused(
+            tmp_path, "--inbox", "inbox2", "--output", "output2", "--state", str(daemon.state)
+        )
+        assert found.returncode == 1
+        assert '"code": "state-in-use"' in found.stderr
+        files = dropped(daemon, "a")
+        daemon.wait("job.done")
+        assert daemon.stop() == 0
+    assert brought_back(daemon.output / "a") == files

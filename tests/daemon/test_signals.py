@@ -1,0 +1,114 @@
+"""The daemon is told to end while a job is under way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemon_process import FAULTY, PATIENCE_S, held_at, once, running
+from drops import brought_back, dropped, late_slice, made, put, receipts
+
+
+@pytest.fixture
+def gated(tmp_path: Path) -> dict[str, Any]:
+    """Settings for a daemon whose first job waits at a gate."""
+    (tmp_path / "faults").mkdir()
+    os.mkfifo(tmp_path / "faults" / "gate")
+    return {"command": FAULTY, "FAULTS": tmp_path / "faults", "workers": 1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_job_under_way_end(
+    tmp_path: Path, gated: dict[str, Any], number: signal.Signals
+) -> None:
+    with running(tmp_path, **gated) as daemon:
+        files = dropped(daemon, "a")
+        with held_at(tmp_path / "faults" / "gate") as let_go:
+            dropped(daemon, "b", series_uid="1.2.3")
+            daemon.wait("job.queued", count=2)
+            daemon.signal(number)
+            assert daemon.wait("daemon.stopping")["running"] == 1
+            let_go()
+            assert daemon.end() == 0
+    assert daemon.events[-1]["given_back"] == 0
+    assert len(daemon.all("job.started")) == len(daemon.all("job.done")) == 1
+    assert brought_back(daemon.output / "a") == files
+    assert not (daemon.output / "b").exists()
+
+
+def test_a_second_signal_ends_at_once_and_the_job_is_done_after_the_next_start(
+    tmp_path: Path, gated: dict[str, Any]
+) -> None:
+    with running(tmp_path, drain_s=10 * PATIENCE_S, **gated) as daemon:
+        files = dropped(daemon, "a")
+        with held_at(tmp_path / "faults" / "gate"):
+            daemon.signal(signal.SIGTERM)
+            daemon.wait("daemon.stopping")
+            daemon.signal(signal.SIGTERM)
+            assert daemon.end() == 0
+    assert daemon.events[-1]["given_back"] == 1
+    assert receipts(daemon.output / "a") == []
+    code, daemon = once(tmp_path)
+    assert code == 0
+    assert daemon.wait("job.done")["attempt"] == 1
+    assert brought_back(daemon.output / "a") == files
+
+
+def test_the_drain_has_an_end(tmp_path: Path, gated: dict[str, Any]) -> None:
+    with running(tmp_path, drain_s=0.2, **gated) as daemon:
+        dropped(daemon, "a")
+        with held_at(tmp_path / "faults" / "gate"):
+            assert daemon.stop() == 0
+    assert daemon.events[-1]["given_back"] == 1
+
+
+def test_a_file_that_comes_while_its_series_is_converted_makes_a_revision(
+    tmp_path: Path, gated: dict[str, Any]
+) -> None:
+    late = late_slice(tmp_path / "late")
+    with running(tmp_path, **gated) as daemon:
+        files = dropped(daemon, "a")
+        with held_at(tmp_path / "faults" / "gate") as let_go:
+            put(daemon, "a/late.dcm", late)
+            daemon.wait("series.arriving", count=2)
+            let_go()
+        daemon.wait("job.done", revision=2)
+    assert brought_back(daemon.output / "a") == files | {"late.dcm": late}
+
+
+def test_a_file_that_changes_unnoticed_lets_the_series_settle_anew(
+    tmp_path: Path, gated: dict[str, Any]
+) -> None:
+    """A write to a file that stays open raises no event; only the one who reads it sees it."""
+    changing = made(tmp_path / "made" / "b", series_uid="1.2.3")
+    changing["0001.dcm"] = changing["0001.dcm"][:-1] + b"\1"
+    with (
+        running(tmp_path, poll_s=3600, **gated) as daemon,
+        (tmp_path / "made" / "b" / "0001.dcm").open("r+b", buffering=0) as stream,
+    ):
+        dropped(daemon, "a")
+        with held_at(tmp_path / "faults" / "gate") as let_go:
+            (tmp_path / "made" / "b").rename(daemon.inbox / "b")
+            daemon.wait("job.queued", count=2)
+            stream.write(changing["0001.dcm"])
+            let_go()
+        assert daemon.wait("job.withdrawn")["code"] == "source-changed"
+        assert daemon.wait("job.done", count=2)["revision"] == 1
+    assert brought_back(daemon.output / "b") == changing
+
+
+def test_a_job_over_its_time_is_ended_and_tried_again(
+    tmp_path: Path, gated: dict[str, Any]
+) -> None:
+    patience = {"job_timeout_s": 1.0, "retry_max_s": 0.1, "max_attempts": 50}
+    with running(tmp_path, **patience, **gated) as daemon:
+        files = dropped(daemon, "a")
+        with held_at(tmp_path / "faults" / "gate"):
+            retry = daemon.wait("job.retry")
+            done = daemon.wait("job.done")
+    assert (retry["code"], retry["attempt"]) == ("timed-out", 1)
+    assert done["attempt"] >= 2
+    assert brought_back(daemon.output / "a") == files

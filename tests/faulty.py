@@ -1,0 +1,40 @@
+"""The daemon with faults that a test turns on and off: a script, `faulty.py run …`.
+
+The children of the engine import it anew, and find in the folder FAULTS at each write of bytes to
+a store: `full`, the disk is full; `crash`, an error nobody expected that says what stands in the
+file; `gate`, a pipe to wait at until the test has opened and closed its other end.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def install(faults: Path) -> None:
+    from dicomzarr_watch.archive import shard, writer
+
+    write_all = shard.write_all
+
+    def faulty(descriptor: int, data: bytes) -> None:
+        with suppress(FileNotFoundError):
+            (faults / "gate").read_bytes()
+        if (faults / "full").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if (faults / "crash").exists():
+            raise ValueError((faults / "crash").read_text())
+        write_all(descriptor, data)
+
+    for module in (shard, writer):
+        vars(module)["write_all"] = faulty
+
+
+if __name__ == "__mp_main__":  # the name that multiprocessing gives a child's
+    install(Path(os.environ["FAULTS"]))
+
+if __name__ == "__main__":
+    from dicomzarr_watch.cli import main
+
+    main()
