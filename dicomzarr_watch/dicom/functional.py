@@ -34,13 +34,13 @@ IMAGE_TYPE_VALUES: Final = 3
 """Further values of the image type are the maker's own (PS3.3 C.7.6.1.1.2)."""
 
 _DIFFUSION: Final = (
-    (0x00189087, 0x00189089),  # the standard's
-    (0x0019100C, 0x0019100E),  # Siemens
-    (0x00431039, 0x00000000),  # GE
-    (0x20011003, 0x00000000),  # Philips
-    (0x00651009, 0x00651037),  # UIH
+    (0x00189087, 0x00189089, ""),
+    (0x0019100C, 0x0019100E, "SIEMENS MR HEADER"),
+    (0x00431039, 0x00000000, "GEMS_PARM_01"),
+    (0x20011003, 0x00000000, "Philips Imaging DD 001"),
+    (0x00651009, 0x00651037, "Image Private Header"),
 )
-"""Elements of b-value and direction, by maker."""
+"""Elements of b-value and direction, with the private creator of a maker's own."""
 
 _MEANINGS: Final = (
     ("image type", "MRImageFrameTypeSequence", "FrameType"),
@@ -121,9 +121,10 @@ def meaning(values: Values) -> Meaning:
 
 def diffusion(values: Values) -> Moment | None:
     """Return the b-value and, where it is said, the direction; standard or private elements."""
-    for b_value, direction in _DIFFUSION:
+    for b_value, direction, creator in _DIFFUSION:
         found = values.decimals(b_value) or values.doubles(b_value)
-        if found:
+        block = b_value & 0xFFFF0000 | b_value >> 8 & 0xFF
+        if found and (not creator or values.text(block) == creator):
             # GE adds 1e9 to mark something else in the same number
             return (found[0] % 1e6, *(values.doubles(direction) or values.decimals(direction)))
     return None

@@ -91,7 +91,9 @@ def decode(frame: bytes, run: FrameRun, decoder: str = "") -> Samples:
                 decoding_plugin=decoder,
                 **_options(run.format),
             )
-    except Exception as error:  # decoders raise whatever they like
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # decoders raise what they like: a Rust panic is no Exception
         raise NotDecodedError(type(error).__name__) from error
     stored = run.format.pixels * run.format.tiles**2
     if samples.dtype != run.format.dtype or samples.size != stored:

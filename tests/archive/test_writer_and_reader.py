@@ -99,6 +99,10 @@ def test_any_reader_of_zarr_can_list_the_whole_store(series: Archived) -> None:
     tables = {f"dicom/{name}" for name in ("headers", "residue", "index", "frames", "names")}
     images = image_paths(series.path)
     groups = {path.rpartition("/")[0] for path in images} - {""}
+    if len(images) > 1:
+        groups.add("OME")
+        told: Any = found["OME"].attrs["ome"]
+        assert [f"{group}/0" for group in told["series"]] == images
     assert found.keys() == {"dicom", "dicom/sha256", *tables, *images, *groups}
 
 

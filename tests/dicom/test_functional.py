@@ -210,6 +210,14 @@ def test_a_sequence_of_no_frames_has_no_poses() -> None:
     assert poses_of(shared(us(0x00280010, 1, BIG)), FRAMES)[1].position == (1.0, 2.0, 5.5)
 
 
+CREATORS = {
+    0x0019: Plain(0x00190010, "LO", b"SIEMENS MR HEADER "),
+    0x0043: Plain(0x00430010, "LO", b"GEMS_PARM_01"),
+    0x2001: Plain(0x20010010, "LO", b"Philips Imaging DD 001"),
+    0x0065: Plain(0x00650010, "LO", b"Image Private Header"),
+}
+
+
 def fd(tag: int, *numbers: float, order: str = "<") -> Plain:
     return Plain(tag, "FD", struct.pack(f"{order}{len(numbers)}d", *numbers))
 
@@ -239,8 +247,17 @@ def fd(tag: int, *numbers: float, order: str = "<") -> Plain:
 def test_b_value_and_direction_are_found_where_each_maker_puts_them(
     said: list[Plain], moment: Moment | None
 ) -> None:
-    (pose,) = poses_of(*said)
+    creators = [CREATORS[e.tag >> 16] for e in said if e.tag >> 16 in CREATORS]
+    (pose,) = poses_of(*dict.fromkeys(creators), *said)
     assert pose.times == (None, None, None, moment, None)
+
+
+@pytest.mark.parametrize("tag", [0x0019100C, 0x00431039, 0x20011003, 0x00651009])
+@pytest.mark.parametrize("creator", ["", "ANOTHER MAKER"])
+def test_a_private_element_of_another_maker_is_no_b_value(tag: int, creator: str) -> None:
+    block = Plain(tag & 0xFFFF0000 | 0x10, "LO", creator.encode())
+    (pose,) = poses_of(block, Plain(tag, "IS", b"1000"))
+    assert pose.times == (None,) * 5
 
 
 def test_b_values_are_read_in_the_order_of_the_files_bytes() -> None:

@@ -18,6 +18,7 @@ import json
 import sys
 import tempfile
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +31,7 @@ with atheris.instrument_imports(include=["dicomzarr_watch", "pydicom.encaps"]):
     from dicomzarr_watch.dicom.instance import Header, Instance, read_header
     from dicomzarr_watch.dicom.model import Elements
     from dicomzarr_watch.dicom.part10 import DEFLATED
-    from dicomzarr_watch.dicom.pixels import NotDecodedError, decode, encoded_frames
+    from dicomzarr_watch.dicom.pixels import NotDecodedError, decode, decoders, encoded_frames
     from dicomzarr_watch.intake.peek import Kind, peek
 
 PYDICOM_DATA: Final = Path(pydicom.__file__).parent / "data"
@@ -40,14 +41,19 @@ FRAMES_LIMIT: Final = 64
 DEFAULTS: Final = ("-runs=200000", "-timeout=5", "-rss_limit_mb=1024", "-print_final_stats=1")
 
 
-def corpus(folder: Path) -> None:
-    """Copy the small DICOM files that ship inside pydicom, with and without a preamble."""
+def corpus(folder: Path, *, decoded: bool) -> None:
+    """Copy the small DICOM files that ship inside pydicom; of encoded frames alone if so said."""
     folder.mkdir()
     found = (p for p in sorted(PYDICOM_DATA.rglob("*")) if p.is_file())
-    small = (p for p in found if 132 <= p.stat().st_size < CORPUS_LIMIT_BYTES)
+    small = (p for p in found if p.stat().st_size < CORPUS_LIMIT_BYTES)
     for n, content in enumerate(p.read_bytes() for p in small):
-        if content[128:132] == b"DICM":
+        if content[128:132] == b"DICM" and (_is_encoded(content) or not decoded):
             (folder / f"{n:03}.dcm").write_bytes(content)
+
+
+def _is_encoded(content: bytes) -> bool:
+    frames = read_header(io.BytesIO(content)).instance.frames
+    return isinstance(frames, FrameRun) and frames.encoding not in ("", DEFLATED)
 
 
 def neighbours() -> list[Instance]:
@@ -100,12 +106,20 @@ def _see(header: Header, run: FrameRun, content: bytes, *, decoded: bool) -> Non
     stream = io.BytesIO(content)
     stream.seek(run.start)
     try:
-        for n, frame in enumerate(encoded_frames(stream, run)):
-            if decoded and n < FRAMES_LIMIT:
-                samples = decode(frame, run)
-                assert samples.shape == (max(pixels.mosaic_slices, 1), *pixels.shape)
+        encoded = list(islice(encoded_frames(stream, run), FRAMES_LIMIT))
     except NotDecodedError:
         return
+    for frame in encoded if decoded else ():
+        for decoder in decoders(run.encoding):
+            _decode(frame, run, decoder)
+
+
+def _decode(frame: bytes, run: FrameRun, decoder: str) -> None:
+    try:
+        samples = decode(frame, run, decoder)
+    except NotDecodedError:
+        return
+    assert samples.shape == (max(run.format.mosaic_slices, 1), *run.format.shape)
 
 
 def main() -> None:
@@ -115,7 +129,7 @@ def main() -> None:
     others = neighbours()
     with tempfile.TemporaryDirectory() as folder:
         path, seeds = Path(folder, "fuzzed.dcm"), Path(folder, "corpus")
-        corpus(seeds)
+        corpus(seeds, decoded=decoded)
         own = [o for o in options if o != "--decode"]
         files = [] if any(Path(o).is_file() for o in own) else [str(seeds)]
         # libFuzzer writes what is new to the first folder, so that one of the user's comes first

@@ -46,6 +46,7 @@ from dicomzarr_watch.dicom.frames import FRAMES_LIMIT, FrameRun, NoFrames
 from dicomzarr_watch.dicom.instance import Header, Instance, read_header
 from dicomzarr_watch.dicom.model import VALUE_LIMIT_BYTES, ByReference, Elements
 from dicomzarr_watch.dicom.part10 import ELEMENTS_LIMIT, INFLATED_LIMIT_BYTES
+from dicomzarr_watch.dicom.pixels import NotDecodedError, decode
 from dicomzarr_watch.dicom.pose import FARTHEST_MM, Pose
 from dicomzarr_watch.intake.peek import Kind, peek
 
@@ -72,6 +73,7 @@ def image(
 ) -> bytes:
     """Make a file with an image of 8 bits and these further elements, which win."""
     elements: dict[int, Built] = {
+        0x00280004: said(0x00280004, "CS", "MONOCHROME2"),
         ROWS: us(ROWS, rows, encoding),
         COLUMNS: us(COLUMNS, columns, encoding),
         0x00280100: us(0x00280100, 8, encoding),
@@ -117,6 +119,10 @@ def csa(name: str, *words: bytes) -> Plain:
 def encoded(*fragments: bytes) -> Encapsulated:
     return Encapsulated((b"", *(even(f, b"\0") for f in fragments)))
 
+
+RLE: Final = Encoding("1.2.840.10008.1.2.5")
+LONG_RUNS: Final = struct.pack("<16I", 2, 64, 66, *[0] * 13) + b"\xf1\x01\x81\x01"
+"""Two segments for 16 pixels of 16 bits; the second is of 128 bytes."""
 
 MOSAIC: Final = said(0x00080008, "CS", "ORIGINAL\\PRIMARY\\MOSAIC")
 FAR: Final = "1e308\\1e308\\1e308"
@@ -222,6 +228,9 @@ NAMED: Final = {
     ),
     "a frame that is no JPEG": Fuzzed(
         lambda: image(pixels=encoded(b"no image"), encoding=JPEG), "not-decodable"
+    ),
+    "runs that go on behind the last pixel": Fuzzed(
+        lambda: image(us(0x00280100, 16), pixels=encoded(LONG_RUNS), encoding=RLE), "not-decodable"
     ),
     "zeros where elements should be": Fuzzed(
         lambda: bare(dataset_bytes([us(ROWS, 4, IMPLICIT)], IMPLICIT) + bytes(600_000), IMPLICIT),
@@ -353,6 +362,14 @@ def test_a_file_has_no_more_elements_than_a_person_would_believe() -> None:
     assert part10.problem == "malformed"
     fewer = read_header(io.BytesIO(content[:-8])).part10
     assert fewer.problem == ""
+
+
+def test_a_decoder_that_panics_is_one_that_cannot_read_the_frame() -> None:
+    content = image(us(0x00280100, 16), pixels=encoded(LONG_RUNS), encoding=RLE)
+    run = read_header(io.BytesIO(content)).instance.frames
+    assert isinstance(run, FrameRun)
+    with pytest.raises(NotDecodedError, match="PanicException"):
+        decode(LONG_RUNS, run, "pylibjpeg")
 
 
 def test_a_data_set_that_inflates_without_end_is_kept_as_it_is() -> None:
