@@ -12,7 +12,7 @@ from dicom_files import write_slice
 from disturbed import end_state, filled, killed
 from drops import contents, dropped, fates, made, states
 
-SERIES = 20
+SERIES = 10
 NAME = "GEHEIMNIS"
 
 
