@@ -38,6 +38,10 @@ LOSSY: Final = frozenset(
 """Two right decoders may differ on these by rounding (JPEG: PS3.5 A.4.1, ISO/IEC 10918-2)."""
 
 
+JPEG_2000: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 92, 93))
+"""Frames that are broken in some ways end the process if GDCM gets them: it is asked for those
+alone that another decoder has read."""
+
 DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
 
 
@@ -50,9 +54,12 @@ def decoders(transfer_syntax: str) -> tuple[str, ...]:
     if transfer_syntax == DEFLATED_FRAMES:
         return ("zlib",)
     try:
-        return tuple(get_decoder(UID(transfer_syntax)).available_plugins)
+        found = tuple(get_decoder(UID(transfer_syntax)).available_plugins)
     except NotImplementedError:
         return ()
+    if transfer_syntax in JPEG_2000:
+        return tuple(sorted(found, key=("pylibjpeg", "pillow", "gdcm").index))
+    return found
 
 
 def encoded_frames(stream: IO[bytes], run: FrameRun) -> Iterator[bytes]:
@@ -88,7 +95,7 @@ def decode(frame: bytes, run: FrameRun, decoder: str = "") -> Samples:
                 encapsulate([frame], has_bot=False),
                 index=0,
                 raw=True,
-                decoding_plugin=decoder,
+                decoding_plugin=decoder or _only(run.encoding),
                 **_options(run.format),
             )
     except (KeyboardInterrupt, SystemExit):
@@ -99,6 +106,11 @@ def decode(frame: bytes, run: FrameRun, decoder: str = "") -> Samples:
     if samples.dtype != run.format.dtype or samples.size != stored:
         raise NotDecodedError("other samples than the header says")
     return unfolded(samples, run.format)
+
+
+def _only(transfer_syntax: str) -> str:
+    """Return the decoder after which no other is tried, if it is to be so."""
+    return decoders(transfer_syntax)[0] if transfer_syntax in JPEG_2000 else ""
 
 
 def _inflated(frame: bytes, run: FrameRun) -> Samples:

@@ -110,16 +110,18 @@ def _see(header: Header, run: FrameRun, content: bytes, *, decoded: bool) -> Non
     except NotDecodedError:
         return
     for frame in encoded if decoded else ():
-        for decoder in decoders(run.encoding):
-            _decode(frame, run, decoder)
+        if _is_decoded(frame, run, ""):
+            for decoder in decoders(run.encoding)[1:]:  # as the second look does
+                _is_decoded(frame, run, decoder)
 
 
-def _decode(frame: bytes, run: FrameRun, decoder: str) -> None:
+def _is_decoded(frame: bytes, run: FrameRun, decoder: str) -> bool:
     try:
         samples = decode(frame, run, decoder)
     except NotDecodedError:
-        return
+        return False
     assert samples.shape == (max(run.format.mosaic_slices, 1), *run.format.shape)
+    return True
 
 
 def main() -> None:

@@ -120,6 +120,8 @@ def encoded(*fragments: bytes) -> Encapsulated:
     return Encapsulated((b"", *(even(f, b"\0") for f in fragments)))
 
 
+JPEG_2000: Final = Encoding("1.2.840.10008.1.2.4.90")
+NO_SIZES: Final = b"\xff\x4f\xff\x51\x00\x29" + b"text where the sizes of the image should be" * 2
 RLE: Final = Encoding("1.2.840.10008.1.2.5")
 LONG_RUNS: Final = struct.pack("<16I", 2, 64, 66, *[0] * 13) + b"\xf1\x01\x81\x01"
 """Two segments for 16 pixels of 16 bits; the second is of 128 bytes."""
@@ -228,6 +230,9 @@ NAMED: Final = {
     ),
     "a frame that is no JPEG": Fuzzed(
         lambda: image(pixels=encoded(b"no image"), encoding=JPEG), "not-decodable"
+    ),
+    "a JPEG 2000 frame that ends the process in GDCM": Fuzzed(
+        lambda: image(pixels=encoded(NO_SIZES), encoding=JPEG_2000), "not-decodable"
     ),
     "runs that go on behind the last pixel": Fuzzed(
         lambda: image(us(0x00280100, 16), pixels=encoded(LONG_RUNS), encoding=RLE), "not-decodable"
@@ -454,7 +459,7 @@ def _spliced(at: float, element: bytes) -> Mutation:
 
 def _crossed(at: float, other: bytes, behind: float) -> Mutation:
     def mutate(content: bytes) -> bytes:
-        return content[: int(at * len(content))] + other[int(behind * len(other)) :]
+        return content[: max(132, int(at * len(content)))] + other[int(behind * len(other)) :]
 
     return mutate
 
