@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from daemon_process import FAULTY, HAMPERED, running
 from drops import brought_back, dropped
+
+# minutes in all, and the fast suite is to stay under two
+pytestmark = pytest.mark.integration
 
 
 def test_a_full_disk_is_said_once_and_gone_on_from_without_an_attempt_used(tmp_path: Path) -> None:

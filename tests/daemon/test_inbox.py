@@ -5,8 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+import pytest
 from daemon_process import HAMPERED, once, running
 from drops import brought_back, document, dropped, fates
+
+# minutes in all, and the fast suite is to stay under two
+pytestmark = pytest.mark.integration
 
 
 def test_folders_that_are_missing_at_the_start_are_made(tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ import pytest
 from daemon_process import FAULTY, PATIENCE_S, held_at, once, running
 from drops import brought_back, dropped, late_slice, made, put, receipts
 
+# minutes in all, and the fast suite is to stay under two
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def gated(tmp_path: Path) -> dict[str, Any]:
