@@ -25,9 +25,6 @@ FRAME_LIMIT_BYTES: Final = (1 << 31) - (1 << 16)
 VIDEO: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))
 """MPEG-2, H.264 and HEVC (PS3.5 8.2.5 and on), and their fragmentable forms below a suffix."""
 
-_ENCAPSULATED: Final = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.8.")
-"""JPEG and its kin, RLE, deflated frames: they stand in fragments (PS3.5 A.4)."""
-
 FRAMES_LIMIT: Final = 1 << 20
 """Frames that one file may have: each is a place in memory, however few bytes it has."""
 
@@ -144,8 +141,9 @@ def frame_run(part10: Part10, values: Values) -> FrameRun | NoFrames:
         return _none(part10.problem)
     if part10.transfer_syntax.removesuffix(".1") in VIDEO:
         return NoFrames("video")
-    if part10.transfer_syntax.startswith(_ENCAPSULATED) and not part10.pixel.is_undefined_length:
-        return NoFrames("not-encapsulated", is_odd=True)
+    is_open = part10.is_native or part10.inflated is not None
+    if not is_open and not part10.pixel.is_undefined_length:
+        return NoFrames("not-encapsulated", is_odd=True)  # how else it stands, is not known
     pixel_format = _pixel_format(part10.pixel, values)
     if isinstance(pixel_format, NoFrames):
         return pixel_format

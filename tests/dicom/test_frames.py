@@ -12,6 +12,7 @@ from dicom_files import (
     BIG,
     DEFLATED,
     EXPLICIT,
+    IMPLICIT,
     JPEG,
     PIXEL_CASES,
     VIDEO,
@@ -235,6 +236,7 @@ def test_a_view_of_whole_samples_copies_nothing() -> None:
     assert np.may_share_memory(view(stored, run.format), np.frombuffer(stored, np.uint8))
 
 
+GE_PRIVATE = replace(IMPLICIT, uid="1.2.840.113619.5.2")  # its pixels are big endian
 FRAGMENTABLE_VIDEO = replace(VIDEO, uid=VIDEO.uid + ".1")
 PIXELS = PIXEL_CASES[0].elements[-1]
 MATRIX = PIXEL_CASES[0].elements[:-1]
@@ -267,6 +269,7 @@ MANY_ENCODED: list[Built] = [
         (file_bytes([*MATRIX, Encapsulated((b"", b"\0\0\1"))], VIDEO), "video", False),
         (file_bytes([*MATRIX, Encapsulated((b"",))], FRAGMENTABLE_VIDEO), "video", False),
         (file_bytes([*MATRIX, PIXELS], JPEG), "not-encapsulated", True),
+        (file_bytes([*MATRIX, PIXELS], GE_PRIVATE), "not-encapsulated", True),
         (file_bytes([*MATRIX, Encapsulated((b"", bytes(8)))]), "encapsulated", True),
         (having(Plain(0x00280008, "IS", b"2000000 ")), "too-many-frames", True),
         (file_bytes(MANY_ENCODED, JPEG), "pixel-data-too-short", True),
