@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,7 @@ from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.archive.second import Look
 from dicomzarr_watch.archive.twins import Twins, twins
-from dicomzarr_watch.archive.work import Finding, Level, Source, Work, opened
+from dicomzarr_watch.archive.work import Finding, Level, Source, Work, opened, sha256
 from dicomzarr_watch.archive.writer import UndecodedError, Written
 from dicomzarr_watch.dicom.instance import Instance, read_header
 from dicomzarr_watch.dicom.model import Elements
@@ -82,7 +81,7 @@ def _carried(
 
     A carried file whose name is taken by other bytes is set apart by its revision.
     """
-    new = {source.name: _sha256(source) for source in sources}
+    new = {source.name: sha256(source) for source in sources}
     known = {file.sha256 for file in old.files}
     if known.issuperset(new.values()):
         return None
@@ -100,11 +99,6 @@ def _carried(
         path = folder / str(n)
         found.append(Source(name, path, Identity.of(path.stat())))
     return found
-
-
-def _sha256(source: Source) -> bytes:
-    with opened(source) as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ def second_look(store: Store, file: StoredFile) -> Look:
                 return Look.AGREES if _is_same(stored, _seen(source, run)) else Look.WRONG
             spool.seek(run.start)
             encoded = encoded_frames(spool, run)
-            step = max(run.format.mosaic_slices, 1)
+            step = run.format.frames_together
             return _worst(_compare(_block(stored, step), e, run) for e in encoded)
 
 

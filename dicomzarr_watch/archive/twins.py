@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dicomzarr_watch.archive.work import Source, opened
+from dicomzarr_watch.archive.work import Source, sha256
 from dicomzarr_watch.dicom.instance import Instance
 
 
@@ -44,10 +43,5 @@ def _by_bytes(sources: Sequence[Source], numbers: Sequence[int]) -> list[list[in
     """Gather the files that have the same bytes."""
     groups: dict[bytes, list[int]] = defaultdict(list)
     for number in numbers:
-        groups[_sha256(sources[number])].append(number)
+        groups[sha256(sources[number])].append(number)
     return list(groups.values())
-
-
-def _sha256(source: Source) -> bytes:
-    with opened(source) as stream:
-        return hashlib.file_digest(stream, "sha256").digest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +85,12 @@ def opened(source: Source) -> Iterator[FileIO]:
         _check(source, stream)
         yield stream
         _check(source, stream)
+
+
+def sha256(source: Source) -> bytes:
+    """Hash a source; raises what `opened` raises."""
+    with opened(source) as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _check(source: Source, stream: FileIO) -> None:

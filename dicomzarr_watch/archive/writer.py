@@ -30,6 +30,7 @@ from dicomzarr_watch.archive.work import Source, opened
 from dicomzarr_watch.dicom.frames import (
     FrameRun,
     PixelFormat,
+    Samples,
     is_verbatim,
     stored_bytes,
     view,
@@ -211,7 +212,7 @@ class _Writing:
             return
         stream.seek(run.start)
         try:
-            step = max(run.format.mosaic_slices, 1)
+            step = run.format.frames_together
             for n, frame in enumerate(encoded_frames(stream, run)):
                 self._submit(number, planes[n * step : (n + 1) * step], _encode_decoded, frame, run)
         except NotDecodedError:
@@ -307,18 +308,19 @@ def _encode(data: bytes, pixel_format: PixelFormat, count: int) -> _Encoded:
 
     The bits that fill the last byte may be enough for another frame; they are none.
     """
-    codec = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE)
     frames = view(data, pixel_format)[:count]
-    stored = np.ascontiguousarray(frames, pixel_format.stored_dtype)
-    chunks = tuple(bytes(codec.encode(frame)) for frame in stored)
-    return _Encoded(chunks, is_verbatim(frames, data, pixel_format))
+    return _Encoded(_compressed(frames, pixel_format), is_verbatim(frames, data, pixel_format))
 
 
 def _encode_decoded(frame: bytes, run: FrameRun) -> _Encoded:
     """Decode one frame and compress what it shows."""
+    return _Encoded(_compressed(decode(frame, run), run.format), is_like=True)
+
+
+def _compressed(frames: Samples, pixel_format: PixelFormat) -> tuple[bytes, ...]:
     codec = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE)
-    frames = np.ascontiguousarray(decode(frame, run), run.format.stored_dtype)
-    return _Encoded(tuple(bytes(codec.encode(f)) for f in frames), is_like=True)
+    stored = np.ascontiguousarray(frames, pixel_format.stored_dtype)
+    return tuple(bytes(codec.encode(frame)) for frame in stored)
 
 
 def _reader(stream: BinaryIO, digest: hashlib._Hash) -> Callable[[int], bytes]:

@@ -84,9 +84,14 @@ class PixelFormat:
         return self.bits == 1
 
     @property
+    def frames_together(self) -> int:
+        """Frames that one stored frame holds: the slices of a mosaic, else one."""
+        return max(self.mosaic_slices, 1)
+
+    @property
     def tiles(self) -> int:
         """Tiles in a row and in a column of a stored frame."""
-        return math.isqrt(max(self.mosaic_slices, 1) - 1) + 1
+        return math.isqrt(self.frames_together - 1) + 1
 
     @property
     def block_frames(self) -> int:
@@ -151,7 +156,7 @@ def frame_run(part10: Part10, values: Values) -> FrameRun | NoFrames:
     count = values.numeral(tags.NUMBER_OF_FRAMES) if tags.NUMBER_OF_FRAMES in values else 1
     if count is None or count < 1:
         return NoFrames("number-of-frames", is_odd=True)
-    count *= max(pixel_format.mosaic_slices, 1)
+    count *= pixel_format.frames_together
     if count > FRAMES_LIMIT:
         return NoFrames("too-many-frames", is_odd=True)
     if part10.pixel.is_undefined_length:
@@ -173,7 +178,7 @@ def _encapsulated(
     if part10.transfer_syntax in {"", DEFLATED, *NATIVE}:
         return NoFrames("encapsulated", is_odd=True)  # in what, is not said
     size = pixel.end - pixel.value
-    if count // max(pixel_format.mosaic_slices, 1) * _FRAGMENT_BYTES > size:
+    if count // pixel_format.frames_together * _FRAGMENT_BYTES > size:
         return NoFrames("pixel-data-too-short", is_odd=True)
     decoded = replace(pixel_format, is_planar=False, is_word_swapped=False, is_subsampled=False)
     return FrameRun(decoded, count, pixel.value, size, part10.transfer_syntax)

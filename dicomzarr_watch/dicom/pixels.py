@@ -67,7 +67,7 @@ def encoded_frames(stream: IO[bytes], run: FrameRun) -> Iterator[bytes]:
 
     Raises NotDecodedError if there are fewer than the header says.
     """
-    count, found = run.count // max(run.format.mosaic_slices, 1), 0
+    count, found = run.count // run.format.frames_together, 0
     try:
         for frame in islice(generate_frames(stream, number_of_frames=count), count):
             found += 1
@@ -116,7 +116,7 @@ def _only(transfer_syntax: str) -> str:
 def _inflated(frame: bytes, run: FrameRun) -> Samples:
     """Inflate a frame of Deflated Image Frame Compression (PS3.5 A.4.13)."""
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    frames = max(run.format.mosaic_slices, 1)
+    frames = run.format.frames_together
     needed = stored_bytes(run.format, frames)
     data = inflate.decompress(frame, needed)
     if len(data) < needed:
