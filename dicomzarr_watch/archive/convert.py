@@ -20,8 +20,10 @@ from dicomzarr_watch.archive.second import Look
 from dicomzarr_watch.archive.twins import Twins, twins
 from dicomzarr_watch.archive.work import Finding, Level, Source, Work, opened, sha256
 from dicomzarr_watch.archive.writer import UndecodedError, Written
+from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance, read_header
 from dicomzarr_watch.dicom.model import Elements
+from dicomzarr_watch.dicom.part10 import DEFLATED
 from dicomzarr_watch.errors import RejectError, from_output_error
 from dicomzarr_watch.identity import Identity
 
@@ -125,6 +127,8 @@ class _Draft:
         """Write and verify; once more with the files kept whole that did not come back."""
         with self.clock("headers"):
             instances, elements = self._headers()
+            if not self.work.is_decoded:
+                instances = [_undecoded(instance) for instance in instances]
             same = twins(self.sources, instances)
         is_second = False
         while True:
@@ -270,6 +274,13 @@ class _Draft:
             found=f"{count} that did not",
             todo=f"look at {publish.EVIDENCE} in the output and check memory and disk",
         )
+
+
+def _undecoded(instance: Instance) -> Instance:
+    """Leave an instance unseen that only a decoder could see."""
+    run = instance.frames
+    needs_decoder = isinstance(run, FrameRun) and run.encoding not in ("", DEFLATED)
+    return instance.not_viewed("not-decoded") if needs_decoder else instance
 
 
 def _size(folder: Path) -> int:

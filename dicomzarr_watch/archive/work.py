@@ -48,6 +48,8 @@ class Work:
 
     threads: how many compress at a time. findings: what was noticed before, such as a hold that
     ran out.
+    is_decoded: whether compressed pixel data is seen; without it no decoder is asked, and only the
+    files' bytes are kept.
     """
 
     drop: str
@@ -57,6 +59,7 @@ class Work:
     keep_reconstructed: Path | None = None
     threads: int = 2
     findings: tuple[Finding, ...] = ()
+    is_decoded: bool = True
 
 
 class _SourceFile(FileIO):
