@@ -245,6 +245,12 @@ def info(
             )
             spacing = ", ".join(f"{v:g}" for v in image["spacing"])
             console.say(f"  image {image['path']}: {shape}, {image['dtype']}, {spacing} mm")
+        for kind in document["unseen"]:
+            facts = "".join(f", {name} {value}" for name, value in kind["first"].items())
+            console.say(
+                f"  {kind['files']} × {kind['what'] or 'no SOP class'}, kept unseen"
+                f" ({kind['why']}), {kind['transfer_syntax'] or 'no transfer syntax'}{facts}"
+            )
 
 
 @app.command()

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any, Final, TypeVar
 
+from pydicom.uid import UID
+
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.layout import ImagePlan, Plan
 from dicomzarr_watch.archive.work import Finding, Source
@@ -236,4 +238,5 @@ def _file(source: Source, instance: Instance, sha256: bytes) -> dict[str, Any]:
         "kept": kept_as(instance),
         "frames": frames.count if isinstance(frames, FrameRun) else 0,
         "why": "" if isinstance(frames, FrameRun) else frames.reason,
+        "what": "" if isinstance(frames, FrameRun) else UID(instance.sop_class_uid).name,
     }
