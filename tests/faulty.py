@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def install(faults: Path) -> None:
-    from dicomzarr_watch.archive import shard, writer
+    from dicomzarr_watch.archive import blob, shard
 
     write_all = shard.write_all
 
@@ -27,7 +27,7 @@ def install(faults: Path) -> None:
             raise ValueError((faults / "crash").read_text())
         write_all(descriptor, data)
 
-    for module in (shard, writer):
+    for module in (blob, shard):
         vars(module)["write_all"] = faulty
 
 
