@@ -18,7 +18,7 @@ from pydicom.uid import UID
 
 
 def install(faults: Path) -> None:
-    from dicomzarr_watch.archive import shard, writer
+    from dicomzarr_watch.archive import blob, shard
     from dicomzarr_watch.dicom import pixels
 
     write_all = shard.write_all
@@ -32,7 +32,7 @@ def install(faults: Path) -> None:
             raise ValueError((faults / "crash").read_text())
         write_all(descriptor, data)
 
-    for module in (shard, writer):
+    for module in (blob, shard):
         vars(module)["write_all"] = faulty
     get_decoder = pixels.get_decoder
 

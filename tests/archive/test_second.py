@@ -27,7 +27,7 @@ from dicom_files import (
     write_slice,
 )
 
-from dicomzarr_watch.archive import second, writer
+from dicomzarr_watch.archive import chunk, second
 from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.archive.second import LOSSY_STEPS, Look
 from dicomzarr_watch.archive.verify import differing, verdict
@@ -112,7 +112,7 @@ def test_a_wrong_decode_is_noticed_and_the_file_kept_whole(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # a fault put into the writer's decoder, as a library with a bug would have it
-    monkeypatch.setattr(writer, "decode", _far_off)
+    monkeypatch.setattr(chunk, "decode", _far_off)
     done = made(tmp_path, ENCODED[name])
     assert Finding("view-did-not-verify", ("a.dcm",)) in done.receipt.findings
     assert done.receipt.counts["files_as_whole"] == 1
@@ -132,7 +132,7 @@ def test_only_the_file_that_was_decoded_wrongly_loses_its_view(
         for n in range(3):
             (folder / f"{n}.dcm").write_bytes(deflated_frames(FRAMES[n : n + 1]))
 
-    monkeypatch.setattr(writer, "decode", sometimes)
+    monkeypatch.setattr(chunk, "decode", sometimes)
     done = made(tmp_path, write)
     assert done.receipt.findings == (Finding("view-did-not-verify", ("1.dcm",)),)
     assert done.receipt.counts["files_as_residue"] == 2

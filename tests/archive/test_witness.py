@@ -14,7 +14,7 @@ import zarr
 from archive_cases import CASES, Archived, contents, made, slices, sources
 from dicom_files import BIG, IMPLICIT, PixelCase, write_series
 
-from dicomzarr_watch.archive import layout, reader, witness, writer
+from dicomzarr_watch.archive import chunk, layout, reader, witness
 from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.archive.verify import differing
 from dicomzarr_watch.archive.work import Finding, Level
@@ -149,8 +149,8 @@ def test_a_fault_that_undoes_itself_is_seen_by_the_witness_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # a wrong view with its own inverse: every byte comes back, and no voxel is right
-    monkeypatch.setattr(writer, "view", _inverted)
-    monkeypatch.setattr(writer, "is_verbatim", lambda *_: True)
+    monkeypatch.setattr(chunk, "view", _inverted)
+    monkeypatch.setattr(chunk, "is_verbatim", lambda *_: True)
     monkeypatch.setattr(reader, "verbatim", _inverted_back)
     blind = made(tmp_path / "exact", slices, verify=Level.EXACT)
     assert differing(blind.store) == ()
