@@ -109,11 +109,12 @@ def findings(
     return tuple(found)
 
 
-def counts(plan: Plan, instances: Sequence[Instance]) -> dict[str, int]:
+def counts(plan: Plan, sources: Sequence[Source], instances: Sequence[Instance]) -> dict[str, int]:
     """Count what went in, by how it is kept."""
     kept = Counter(kept_as(instance) for instance in instances)
     return {
         "files": len(instances),
+        "files_pixel_exact": sum(bool(source.original_sha256) for source in sources),
         "frames": sum(len(places) for places in plan.planes.values()),
         "images": len(plan.images),
         "bytes_in": sum(instance.size for instance in instances),
@@ -232,6 +233,7 @@ def _file(source: Source, instance: Instance, sha256: bytes) -> dict[str, Any]:
         "name": source.name,
         "size": instance.size,
         "sha256": sha256.hex(),
+        "original_sha256": (source.original_sha256 or sha256).hex(),
         "sop_instance_uid": instance.sop_instance_uid,
         "sop_class_uid": instance.sop_class_uid,
         "transfer_syntax": instance.transfer_syntax,

@@ -44,6 +44,9 @@ INDEX_COLUMNS: Final = (
 """A file is head + pixels + tail. Head and tail follow each other in `headers`; the pixels are
 `residue` from residue_offset on, or, where that is -1, the frames with their view undone."""
 
+ORIGINALS: Final = "original_sha256"
+"""SHA-256 of the files that came in, where some stand in the store with their pixels alone."""
+
 FRAME_COLUMNS: Final = ("image", "plane")
 """plane: t * z_count + z."""
 

@@ -9,7 +9,7 @@ rounding; where two decoders disagree, the first one is asked once more to tell 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from enum import StrEnum
 from itertools import islice
@@ -61,7 +61,7 @@ def second_look(store: Store, file: StoredFile) -> Look:
             spool.seek(run.start)
             encoded = encoded_frames(spool, run)
             step = run.format.frames_together
-            return _worst(_compare(_block(stored, step), e, run) for e in encoded)
+            return worst(compared(_block(stored, step), e, run) for e in encoded)
 
 
 def _is_same(stored: Iterator[Samples], seen: Iterator[Samples]) -> bool:
@@ -81,7 +81,8 @@ def _block(frames: Iterator[Samples], count: int) -> Samples:
     return np.stack(list(islice(frames, count)))
 
 
-def _compare(stored: Samples, encoded: bytes, run: FrameRun) -> Look:
+def compared(stored: Samples, encoded: bytes, run: FrameRun) -> Look:
+    """Compare decoded frames with what another decoder makes of their encoded bytes."""
     others = decoders(run.encoding)[1:]
     allowed = LOSSY_STEPS if run.encoding in LOSSY else 0.0
     for decoder in others:
@@ -103,6 +104,7 @@ def _is_of_first(stored: Samples, encoded: bytes, run: FrameRun) -> bool:
         return False
 
 
-def _worst(looks: Iterator[Look]) -> Look:
+def worst(looks: Iterable[Look]) -> Look:
+    """Return the look that says most against what was looked at."""
     order = list(Look)
     return max(looks, key=order.index, default=Look.AGREES)

@@ -60,6 +60,9 @@ def create_tables(
     _create(dicom, "frames", np.array(frames, "uint64").reshape(-1, width), layout.FRAME_COLUMNS)
     _create(dicom, "sha256", np.frombuffer(hashes, "uint8").reshape(-1, 32))
     _create(dicom, "names", np.frombuffer(names, "uint8"))
+    if any(sources[n].original_sha256 for n in plan.files):
+        originals = b"".join(sources[n].original_sha256 or rows[n].sha256 for n in plan.files)
+        _create(dicom, layout.ORIGINALS, np.frombuffer(originals, "uint8").reshape(-1, 32))
 
 
 def _create(

@@ -175,6 +175,18 @@ def test_a_damaged_store_gives_no_wrong_files(
         assert converted.files[f"one/{name}"] == content
 
 
+def test_an_original_is_known_though_its_pixels_alone_were_kept(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "drop").mkdir()
+    name = "MR_small_RLE.dcm"
+    copy(PYDICOM_DATA / "test_files" / name, tmp_path / "drop")
+    output = tmp_path / "output"
+    asked = ask("convert", tmp_path / "drop", "--output", output, "--keep-encoded", "never")
+    assert asked.code == 0
+    assert ask("verify", output, "--against", tmp_path).code == 0
+    (tmp_path / "drop" / name).write_bytes(b"another")
+    assert ask("verify", output, "--against", tmp_path).code == 1
+
+
 # --- info ---
 
 
