@@ -2,8 +2,8 @@
 
 Decoded frames have no inverse: that the file is exact does not prove that its view is right. So
 the file is rebuilt, its header read anew, and its pixels decoded by another decoder than the one
-that made the view. Lossless codecs must agree to the bit, lossy ones within a few steps of
-rounding; where two decoders disagree, the first one is asked once more to tell which is at fault.
+that made the view. They must agree to the bit, or within a few steps where the codec has them
+round; where they disagree, the first one is asked once more to tell which is at fault.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dicomzarr_watch.dicom.frames import FrameRun, Samples, stored_bytes, view
 from dicomzarr_watch.dicom.instance import read_header
 from dicomzarr_watch.dicom.part10 import DEFLATED
 from dicomzarr_watch.dicom.pixels import (
-    LOSSY,
+    ROUNDED,
     NotDecodedError,
     decode,
     decoders,
@@ -84,7 +84,7 @@ def _block(frames: Iterator[Samples], count: int) -> Samples:
 def compared(stored: Samples, encoded: bytes, run: FrameRun) -> Look:
     """Compare decoded frames with what another decoder makes of their encoded bytes."""
     others = decoders(run.encoding)[1:]
-    allowed = LOSSY_STEPS if run.encoding in LOSSY else 0.0
+    allowed = LOSSY_STEPS if run.encoding in ROUNDED else 0.0
     for decoder in others:
         try:
             apart = farthest(stored, decode(encoded, run, decoder))
