@@ -48,6 +48,7 @@ def described(store: Store) -> dict[str, Any]:
                 "axes": list(image.axes),
                 "shape": list(image.array.shape),
                 "dtype": str(image.array.dtype),
+                "total_pixel_matrix": image.attributes["dicomzarr"]["total_pixel_matrix"],
                 **image.attributes["dicomzarr"]["geometry"],
             }
             for image in store.images

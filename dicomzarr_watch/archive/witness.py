@@ -80,6 +80,7 @@ def _not_comparable(image: ImagePlan, unlike: Collection[int]) -> str:
     files = {frame.file for frame in found.frames}
     pixels = found.format
     reasons = {
+        "SimpleITK does not lay out tiles": found.grid is not None,
         f"SimpleITK converts {pixels.photometric}": pixels.photometric not in _COMPARABLE,
         "SimpleITK reads multi-frame geometry from the first frame": len(files) < len(found.frames)
         or any(frame.number > 0 for frame in found.frames),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field, replace
 
 from dicomzarr_watch.dicom.part10 import Part10, items
@@ -87,7 +87,7 @@ class Values:
         found = struct.unpack(f"{order}{len(raw) // size}{'f' if is_single else 'd'}", raw)
         return found if all(map(math.isfinite, found)) else ()
 
-    def encoded(self, wanted: Collection[int]) -> bytes:
+    def encoded(self, wanted: Container[int]) -> bytes:
         """Return the elements of these tags as they stand in the file, one after the other."""
         elements = self.part10.elements
         return b"".join(self.data[e.start : e.end] for e in elements if e.tag in wanted)
