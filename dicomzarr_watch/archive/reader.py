@@ -29,6 +29,8 @@ from dicomzarr_watch.errors import RejectError
 RUN_BYTES: Final = 16 << 20
 """How much of an array is read at once."""
 _PIECE_BYTES: Final = 8 << 20
+_ZARR_PYTHON: Final = "zarr.core.codec_pipeline.BatchedCodecPipeline"
+"""zarr-python's own codecs; those of zarrs take ten times as long to turn samples around."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,7 @@ def _pipeline(path: Path) -> str:
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        return "zarr.core.codec_pipeline.BatchedCodecPipeline"
+        return _ZARR_PYTHON
     return "zarrs.ZarrsCodecPipeline"
 
 
@@ -297,8 +299,11 @@ def _images(root: zarr.Group) -> tuple[StoredImage, ...]:
     found = []
     for prefix, group in groups:
         attributes: dict[str, Any] = dict(group.attrs)
-        array = _array(root, f"{prefix}0")
-        found.append(StoredImage(array, layout.pixel_format(attributes), attributes))
+        pixel_format = layout.pixel_format(attributes)
+        is_transposed = pixel_format.samples > 1 and not pixel_format.is_planar
+        with zarr.config.set({"codec_pipeline.path": _ZARR_PYTHON} if is_transposed else {}):
+            array = _array(root, f"{prefix}0")
+        found.append(StoredImage(array, pixel_format, attributes))
     return tuple(found)
 
 

@@ -68,8 +68,11 @@ class NoTiling:
 
 
 def cut(picture: Samples, tile: tuple[int, int]) -> Samples:
-    """Cut (y, x, ...) into its tiles, row by row; (tiles, y, x, ...)."""
-    height, width, *rest = picture.shape
+    """Cut (y, x) or (y, x, samples) into its tiles, row by row; (tiles, y, x) or with samples."""
+    height, width, *samples = picture.shape
     (rows, columns), down, across = tile, height // tile[0], width // tile[1]
-    grid = picture.reshape(down, rows, across, columns, *rest).swapaxes(1, 2)
-    return np.ascontiguousarray(grid.reshape(down * across, rows, columns, *rest))
+    grid = picture.reshape(down, rows, across, columns, *samples).swapaxes(1, 2)
+    found = np.empty(grid.shape, grid.dtype)
+    for sample in np.ndindex(*samples):  # rows are copied quickly, pixels of three samples are not
+        found[..., *sample] = grid[..., *sample]
+    return found.reshape(down * across, rows, columns, *samples)
