@@ -6,18 +6,21 @@ import json
 import resource
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import tensorstore
 import zarr
 from archive_cases import SLIDES, Archived, contents, image_paths, made
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from ome_zarr_models.v05 import Image
 from pydicom.uid import JPEG2000Lossless, RLELossless
 from slide_files import (
@@ -38,14 +41,17 @@ from dicomzarr_watch.archive.reader import PlaneRun
 from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.archive.second import Look
 from dicomzarr_watch.archive.work import Finding, Level
+from dicomzarr_watch.dicom import model
 from dicomzarr_watch.dicom.tiles import TileGrid
+
+SCHEMA = json.loads(files("dicomzarr_watch").joinpath("schemas/series.schema.json").read_text())
 
 
 def converted(folder: Path, *slides: Any, **options: Any) -> Archived:
-    def written(files: Path) -> None:
+    def written(folder: Path) -> None:
         for n, one in enumerate(slides):
             one.SOPInstanceUID = f"1.2.3.{n}"
-            write(one, files / f"{n}.dcm")
+            write(one, folder / f"{n}.dcm")
 
     return made(folder, written, **options)
 
@@ -57,9 +63,15 @@ def picture(done: Archived, path: str = "0") -> Pixels:
     return np.moveaxis(values, 0, -1) if values.ndim == 3 else values
 
 
+def series(done: Archived) -> dict[str, Any]:
+    """Read series.json, which is what its schema says."""
+    told: dict[str, Any] = json.loads((done.final / "series.json").read_bytes())
+    Draft202012Validator(SCHEMA).validate(told)
+    return told
+
+
 def image(done: Archived, number: int = 0) -> dict[str, Any]:
-    told = json.loads((done.final / "series.json").read_bytes())
-    found: dict[str, Any] = told["images"][number]
+    found: dict[str, Any] = series(done)["images"][number]
     return found
 
 
@@ -201,6 +213,18 @@ def test_a_damaged_tile_does_not_come_back_unnoticed(tmp_path: Path) -> None:
     array: Any = zarr.open_array(done.path / "0", mode="a")
     array[11, 17] += 1  # the last voxel of the padding
     assert verify.differing(done.store) == ("0.dcm",)
+
+
+@pytest.mark.parametrize("limit_bytes", [1, 1 << 20])
+def test_the_groups_of_all_frames_are_told_however_long_they_are(
+    tmp_path: Path, limit_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "SEQUENCE_LIMIT_BYTES", limit_bytes)
+    done = converted(tmp_path, slide(tiles(), places()))
+    expected = pydicom.dcmread(done.files / "0.dcm").to_json_dict()
+    assert describe.dicom_json(done.store, "0.dcm") == expected
+    told = series(done)["tags"]["shared"]["52009230"]
+    assert ("BulkDataURI" in told) is (limit_bytes == 1)
 
 
 def _readers(path: Path) -> Iterator[Pixels]:
