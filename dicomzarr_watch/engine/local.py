@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import math
 import multiprocessing
 import os
 import queue
 import signal
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +24,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
+from dicomzarr_watch import lockfile
 from dicomzarr_watch.archive.work import Level, Work
 from dicomzarr_watch.errors import DicomzarrError, StopError
 from dicomzarr_watch.outcome import Ended, Outcome, of_error
@@ -160,8 +161,7 @@ def _child(results: Connection, work: Work, lock: Path, daemon: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the daemon decides how long a job may go on
-    held = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(held, fcntl.LOCK_SH)
+    lockfile.take(lock, patience_s=math.inf, is_shared=True)
     _silence()
     _end_with_reader(results)
     if _is_alive(daemon):
@@ -221,22 +221,12 @@ def _is_alive(process: int) -> bool:
 
 def _wait_for_orphans(lock: Path) -> None:
     """Wait until no child of an earlier daemon holds the lock."""
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    until = time.monotonic() + ORPHANS_WAIT_S
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise StopError(
-                        "orphans",
-                        expected="children of the last daemon to be gone",
-                        found="one that still runs",
-                        todo="end it, then start again",
-                    ) from None
-                time.sleep(0.05)
-            else:
-                return
-    finally:
-        os.close(descriptor)
+    descriptor = lockfile.take(lock, patience_s=ORPHANS_WAIT_S)
+    if descriptor is None:
+        raise StopError(
+            "orphans",
+            expected="children of the last daemon to be gone",
+            found="one that still runs",
+            todo="end it, then start again",
+        )
+    os.close(descriptor)

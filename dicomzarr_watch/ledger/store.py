@@ -5,16 +5,15 @@ Paths are bytes in the file and `str` with surrogate escapes outside it, as `os.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from dicomzarr_watch import lockfile
 from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.ledger.jobs import ACTIVE, Job, State, Step, claimed, recovered, step
@@ -351,42 +350,17 @@ def _job(row: tuple[Any, ...]) -> Job:
 
 def is_owned(state: Path) -> bool:
     """Tell whether a daemon has the state folder now."""
-    try:
-        descriptor = os.open(state / "lock", os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return lockfile.is_taken(state / "lock")
 
 
 def _locked(path: Path) -> int:
     """Take the lock; somebody who only asks whether it is taken may have it for a moment."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    until_s = time.monotonic() + LOCK_PATIENCE_S
-    try:
-        while not _is_locked(descriptor):
-            if time.monotonic() > until_s:
-                raise BlockingIOError
-            time.sleep(0.02)
-    except OSError as error:
-        os.close(descriptor)
+    descriptor = lockfile.take(path, patience_s=LOCK_PATIENCE_S)
+    if descriptor is None:
         raise StopError(
             "state-in-use",
             expected="a state folder of its own for every daemon",
             found="another daemon that has this one",
             todo="stop the other daemon or set another state folder",
-        ) from error
+        )
     return descriptor
-
-
-def _is_locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
