@@ -107,6 +107,7 @@ class _Loop:
         self._notifier.ready()
         while not self._stops:
             self._working.take_in()
+            self._working.tend()
             self._working.start_due()
             self._report()
             if is_once and self._is_idle():

@@ -55,6 +55,10 @@ class Working:
             due = [self._paused_until]
         return min((at - now for at in due if at > now), default=float("inf"))
 
+    def tend(self) -> None:
+        """Have the engine ready for what is arriving."""
+        self._engine.tend(is_expecting=self._watching.arriving > 0)
+
     def start_due(self) -> None:
         """Start what is due; one job alone while it is to be seen whether the output is back."""
         if not self._watching.is_there or self._engine.capacity == 0:
