@@ -11,13 +11,14 @@ import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from dicomzarr_watch import __version__, config, console
-from dicomzarr_watch.archive.work import Level
+from dicomzarr_watch.archive.work import KeepEncoded, Level
 from dicomzarr_watch.errors import DicomzarrError, RejectError, StopError
 
 if TYPE_CHECKING:
@@ -103,6 +104,9 @@ def convert(
     keep_reconstructed: Annotated[
         Path | None, typer.Option(help="Leave the rebuilt DICOM files there.")
     ] = None,
+    keep_encoded: Annotated[
+        KeepEncoded, typer.Option(help="Which encoded pixel data is kept beside its view.")
+    ] = KeepEncoded.ALWAYS,
     *,
     as_json: Json = False,
 ) -> None:
@@ -110,7 +114,13 @@ def convert(
     from dicomzarr_watch.archive.convert import convert as convert_series
     from dicomzarr_watch.batch import batch
 
-    found = batch(sources, output, level=verify, keep_reconstructed=keep_reconstructed)
+    found = batch(
+        sources,
+        output,
+        level=verify,
+        keep_reconstructed=keep_reconstructed,
+        keep_encoded=keep_encoded,
+    )
     answers: list[dict[str, Any]] = []
     for work in found.works:
         size = sum(source.identity.size for source in work.sources)
@@ -245,6 +255,12 @@ def info(
             )
             spacing = ", ".join(f"{v:g}" for v in image["spacing"])
             console.say(f"  image {image['path']}: {shape}, {image['dtype']}, {spacing} mm")
+        for kind in document["unseen"]:
+            facts = "".join(f", {name} {value}" for name, value in kind["first"].items())
+            console.say(
+                f"  {kind['files']} × {kind['what'] or 'no SOP class'}, kept unseen"
+                f" ({kind['why']}), {kind['transfer_syntax'] or 'no transfer syntax'}{facts}"
+            )
 
 
 @app.command()
@@ -284,6 +300,29 @@ def status(
     console.say(", ".join(f"{count} {name}" for name, count in counts.items()))
     for job in rejected:
         console.say(f"rejected: job {job.id}, {job.drop}, {job.code}")
+
+
+@app.command()
+def check(
+    *,
+    config_file: Config = None,
+    inbox: Inbox = None,
+    output: Output = None,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Look whether settings and machine are fit for the daemon; say what to do where not."""
+    from dicomzarr_watch.daemon import surroundings
+
+    settings = _settings(config_file, {"inbox": inbox, "output": output, "state": state})
+    found = list(surroundings.checks(settings, surroundings.mounts(), is_thorough=True))
+    if as_json:
+        console.as_json([asdict(one) | {"is_well": one.is_well} for one in found])
+    for one in [] if as_json else found:
+        console.say(f"{'ok' if one.is_well else 'NO':<3} {one.name}: {one.found}")
+        if one.todo:
+            console.say(f"    {one.todo}")
+    raise typer.Exit(not all(one.is_well for one in found))
 
 
 @app.command()
@@ -346,13 +385,14 @@ def _the_store(place: Path) -> Path:
 
 
 def _originals(store: Any, folder: Path) -> dict[str, bytes]:
-    """Return the SHA-256 of the originals that are there, by name."""
+    """Return the SHA-256 that files are to have whose originals are there, by name."""
     found = {}
     for file in store.files:
         path = folder / file.name
         if path.is_file():
             with path.open("rb") as stream:
-                found[file.name] = hashlib.file_digest(stream, "sha256").digest()
+                sha = hashlib.file_digest(stream, "sha256").digest()
+            found[file.name] = file.sha256 if sha == file.original_sha256 else sha
     return found
 
 

@@ -298,7 +298,8 @@ def planes(store: Path, path: str) -> Array:
 
 def chunk_files(store: Path) -> Iterator[Path]:
     """Return the files of a store that are not metadata."""
-    return (path for path in sorted(store.rglob("*")) if path.is_file() and path.suffix != ".json")
+    found = (path for path in sorted(store.rglob("*")) if path.is_file())
+    return (path for path in found if path.suffix not in (".json", ".xml"))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pydicom.uid import UID
 
 
 def install(faults: Path) -> None:
-    from dicomzarr_watch.archive import shard, work, writer
+    from dicomzarr_watch.archive import blob, shard, work
     from dicomzarr_watch.dicom import pixels
     from dicomzarr_watch.errors import from_source_error
 
@@ -38,7 +38,7 @@ def install(faults: Path) -> None:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
         write_all(descriptor, data)
 
-    for module in (shard, writer):
+    for module in (blob, shard):
         vars(module)["write_all"] = faulty
     get_decoder = pixels.get_decoder
 

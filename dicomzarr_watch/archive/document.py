@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any, Final, TypeVar
 
+from pydicom.uid import UID
+
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.layout import ImagePlan, Plan
 from dicomzarr_watch.archive.work import Finding, Source
@@ -107,11 +109,12 @@ def findings(
     return tuple(found)
 
 
-def counts(plan: Plan, instances: Sequence[Instance]) -> dict[str, int]:
+def counts(plan: Plan, sources: Sequence[Source], instances: Sequence[Instance]) -> dict[str, int]:
     """Count what went in, by how it is kept."""
     kept = Counter(kept_as(instance) for instance in instances)
     return {
         "files": len(instances),
+        "files_pixel_exact": sum(bool(source.original_sha256) for source in sources),
         "frames": sum(len(places) for places in plan.planes.values()),
         "images": len(plan.images),
         "bytes_in": sum(instance.size for instance in instances),
@@ -230,10 +233,12 @@ def _file(source: Source, instance: Instance, sha256: bytes) -> dict[str, Any]:
         "name": source.name,
         "size": instance.size,
         "sha256": sha256.hex(),
+        "original_sha256": (source.original_sha256 or sha256).hex(),
         "sop_instance_uid": instance.sop_instance_uid,
         "sop_class_uid": instance.sop_class_uid,
         "transfer_syntax": instance.transfer_syntax,
         "kept": kept_as(instance),
         "frames": frames.count if isinstance(frames, FrameRun) else 0,
         "why": "" if isinstance(frames, FrameRun) else frames.reason,
+        "what": "" if isinstance(frames, FrameRun) else UID(instance.sop_class_uid).name,
     }

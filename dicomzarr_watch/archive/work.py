@@ -17,11 +17,15 @@ from dicomzarr_watch.identity import Identity
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file: its name in the drop (parts joined by `/`), where it is, and its state."""
+    """One file: its name in the drop (parts joined by `/`), where it is, and its state.
+
+    original_sha256: of the file whose place it takes, if its bytes are not the original's.
+    """
 
     name: str
     path: Path
     identity: Identity
+    original_sha256: bytes = b""
 
 
 class Level(StrEnum):
@@ -30,6 +34,14 @@ class Level(StrEnum):
     EXACT = "exact"
     INDEPENDENT = "independent"
     OFF = "off"
+
+
+class KeepEncoded(StrEnum):
+    """Which encoded pixel data is kept beside its view: all, what lossy codecs made, or none."""
+
+    ALWAYS = "always"
+    LOSSY = "lossy"
+    NEVER = "never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,7 @@ class Work:
     threads: int = 2
     findings: tuple[Finding, ...] = ()
     is_decoded: bool = True
+    keep_encoded: KeepEncoded = KeepEncoded.ALWAYS
 
 
 class _SourceFile(FileIO):

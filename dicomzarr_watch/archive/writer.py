@@ -8,44 +8,33 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
-import google_crc32c
-import numpy as np
 import zarr
-from numcodecs import Blosc, Zstd
-from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
 from dicomzarr_watch.archive import layout
-from dicomzarr_watch.archive.layout import ImagePlan, Plan
-from dicomzarr_watch.archive.shard import ShardFile, write_all
+from dicomzarr_watch.archive.blob import BlobWriter, create_blob
+from dicomzarr_watch.archive.chunk import Chunks, create_image, decoded, encoded
+from dicomzarr_watch.archive.layout import Plan
+from dicomzarr_watch.archive.shard import ShardFile
+from dicomzarr_watch.archive.tables import Row, create_tables
 from dicomzarr_watch.archive.work import Source, opened
-from dicomzarr_watch.dicom.frames import (
-    FrameRun,
-    PixelFormat,
-    Samples,
-    is_verbatim,
-    stored_bytes,
-    view,
-)
+from dicomzarr_watch.dicom.frames import FrameRun, stored_bytes
 from dicomzarr_watch.dicom.instance import Instance, read_header
 from dicomzarr_watch.dicom.part10 import DEFLATED
-from dicomzarr_watch.dicom.pixels import NotDecodedError, decode, encoded_frames
+from dicomzarr_watch.dicom.pixels import NotDecodedError, encoded_frames
 from dicomzarr_watch.errors import SourceChangedError
 
 Progress = Callable[[int], None]
 """Told how many more bytes have been worked off."""
 
 _READ_BYTES: Final = 8 << 20
-_ZSTD_LEVEL: Final = 1
-_CHUNK_KEYS: Final[Any] = {"name": "default", "separator": "."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +69,11 @@ def write(
     dicom = root.create_group(layout.DICOM_GROUP)
     if len(plan.images) > 1:
         root.create_group("OME", attributes=layout.series_attributes(plan.images))
+        (store / "OME" / layout.OME_XML).write_bytes(layout.ome_xml(plan.images))
     for image in plan.images:
         if image.group:
             root.create_group(image.group, attributes=layout.image_attributes(image))
-        _create_image(root, image)
+        create_image(root, image)
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(threads, "compress"))
         writing = _Writing(store, plan, pool, limit=2 * threads)
@@ -97,9 +87,9 @@ def write(
         for n in sorted(writing.unlike):
             writing.keep_pixels(n, sources[n], instances[n])
         writing.finish()
-    _create_blob(dicom, writing.headers)
-    _create_blob(dicom, writing.residue)
-    _create_tables(dicom, plan, sources, instances, writing)
+    create_blob(dicom, writing.headers)
+    create_blob(dicom, writing.residue)
+    create_tables(dicom, plan, sources, instances, rows=writing.rows, kept_at=writing.kept_at)
     return Written(
         tuple(writing.rows[n].sha256 for n in plan.files),
         tuple(writing.rows[n].header_offset for n in plan.files),
@@ -116,21 +106,13 @@ class UndecodedError(Exception):
         self.files = files
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    sha256: bytes
-    header_offset: int
-    first_frame: int
-    frame_count: int
-
-
 class _Writing:
     """The store while its files go in, one after the other."""
 
     def __init__(self, store: Path, plan: Plan, pool: ThreadPoolExecutor, limit: int) -> None:
         self.headers = BlobWriter(store / layout.DICOM_GROUP / "headers")
         self.residue = BlobWriter(store / layout.DICOM_GROUP / "residue")
-        self.rows: dict[int, _Row] = {}
+        self.rows: dict[int, Row] = {}
         self.kept_at: dict[int, int] = {}
         self.unlike: set[int] = set()
         self.undecoded: set[int] = set()
@@ -138,7 +120,7 @@ class _Writing:
         self._images = plan.images
         self._pool = pool
         self._limit = limit
-        self._pending: deque[tuple[int, Future[_Encoded], Sequence[tuple[int, int]]]] = deque()
+        self._pending: deque[tuple[int, Future[Chunks], Sequence[tuple[int, int]]]] = deque()
         self._finishing: list[Future[None]] = []
         self._shards: dict[tuple[int, str], ShardFile] = {}
         self._frames = 0
@@ -159,7 +141,7 @@ class _Writing:
             self.headers.append(_read(stream, instance.tail_bytes, digest))
             if run is not None and run.encoding:
                 self._take_encoded(number, stream, run, planes)
-        self.rows[number] = _Row(digest.digest(), header_offset, self._frames, len(planes))
+        self.rows[number] = Row(digest.digest(), header_offset, self._frames, len(planes))
         self._frames += len(planes)
 
     def keep_pixels(self, number: int, source: Source, instance: Instance) -> None:
@@ -173,13 +155,13 @@ class _Writing:
         while len(self._pending) > most:
             number, future, places = self._pending.popleft()
             try:
-                encoded = future.result()
+                seen = future.result()
             except NotDecodedError:
                 self.undecoded.add(number)
                 continue
-            if not encoded.is_like and number not in self.kept_at:
+            if not seen.is_like and number not in self.kept_at:
                 self.unlike.add(number)
-            for (image, plane), chunk in zip(places, encoded.chunks, strict=True):
+            for (image, plane), chunk in zip(places, seen.chunks, strict=True):
                 self._put(image, plane, chunk)
 
     def finish(self) -> None:
@@ -214,7 +196,7 @@ class _Writing:
         try:
             step = run.format.frames_together
             for n, frame in enumerate(encoded_frames(stream, run)):
-                self._submit(number, planes[n * step : (n + 1) * step], _encode_decoded, frame, run)
+                self._submit(number, planes[n * step : (n + 1) * step], decoded, frame, run)
         except NotDecodedError:
             self.undecoded.add(number)
 
@@ -229,13 +211,13 @@ class _Writing:
         for start in range(0, run.count, step):
             places = planes[start : start + step]
             data = read(stored_bytes(run.format, len(places)))
-            self._submit(number, places, _encode, data, run.format, len(places))
+            self._submit(number, places, encoded, data, run.format, len(places))
 
     def _submit(
         self,
         number: int,
         places: Sequence[tuple[int, int]],
-        encode: Callable[..., _Encoded],
+        encode: Callable[..., Chunks],
         *data: object,
     ) -> None:
         self._pending.append((number, self._pool.submit(encode, *data), places))
@@ -257,72 +239,6 @@ class _Writing:
             self._finishing.append(self._pool.submit(shard.finish))
 
 
-class BlobWriter:
-    """A one-dimensional uint8 array of unknown length, written chunk by chunk."""
-
-    def __init__(self, folder: Path) -> None:
-        self.size = 0
-        self._folder = folder
-        self._folder.mkdir()
-        self._codec = Zstd(level=_ZSTD_LEVEL)
-        self._rest = bytearray()
-        self._chunks = 0
-
-    @property
-    def name(self) -> str:
-        return self._folder.name
-
-    @property
-    def chunk_bytes(self) -> int:
-        return max(1, min(self.size, layout.BLOB_CHUNK_BYTES))
-
-    def append(self, data: bytes) -> None:
-        """Add bytes to the end."""
-        self._rest += data
-        self.size += len(data)
-        while len(self._rest) >= layout.BLOB_CHUNK_BYTES:
-            self._flush(bytes(self._rest[: layout.BLOB_CHUNK_BYTES]))
-            del self._rest[: layout.BLOB_CHUNK_BYTES]
-
-    def finish(self) -> None:
-        """Write what is left, filled up to a whole chunk."""
-        if self._rest:
-            self._flush(bytes(self._rest).ljust(self.chunk_bytes, b"\0"))
-            self._rest.clear()
-
-    def _flush(self, data: bytes) -> None:
-        with (self._folder / f"c.{self._chunks}").open("xb", buffering=0) as stream:
-            write_all(stream.fileno(), _with_checksum(self._codec.encode(data)))
-            os.fsync(stream.fileno())
-        self._chunks += 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    chunks: tuple[bytes, ...]
-    is_like: bool
-
-
-def _encode(data: bytes, pixel_format: PixelFormat, count: int) -> _Encoded:
-    """See the bytes as so many frames and compress each.
-
-    The bits that fill the last byte may be enough for another frame; they are none.
-    """
-    frames = view(data, pixel_format)[:count]
-    return _Encoded(_compressed(frames, pixel_format), is_verbatim(frames, data, pixel_format))
-
-
-def _encode_decoded(frame: bytes, run: FrameRun) -> _Encoded:
-    """Decode one frame and compress what it shows."""
-    return _Encoded(_compressed(decode(frame, run), run.format), is_like=True)
-
-
-def _compressed(frames: Samples, pixel_format: PixelFormat) -> tuple[bytes, ...]:
-    codec = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE)
-    stored = np.ascontiguousarray(frames, pixel_format.stored_dtype)
-    return tuple(bytes(codec.encode(frame)) for frame in stored)
-
-
 def _reader(stream: BinaryIO, digest: hashlib._Hash) -> Callable[[int], bytes]:
     return lambda count: _read(stream, count, digest)
 
@@ -340,98 +256,3 @@ def _pieces(stream: BinaryIO, count: int, digest: hashlib._Hash) -> Iterator[byt
         digest.update(data)
         count -= len(data)
         yield data
-
-
-def _create_image(root: zarr.Group, plan: ImagePlan) -> None:
-    pixel_format = plan.image.format
-    root.create_array(
-        plan.path,
-        shape=plan.shape,
-        chunks=plan.chunk,
-        shards=plan.shard,
-        dtype=pixel_format.dtype,
-        filters=[TransposeCodec(order=plan.transpose)] if plan.transpose else [],
-        serializer=BytesCodec(endian="big" if pixel_format.is_big_endian else "little"),
-        compressors=[
-            BloscCodec(
-                cname="zstd",
-                clevel=1,
-                shuffle="bitshuffle",
-                typesize=pixel_format.dtype.itemsize,
-            )
-        ],
-        chunk_key_encoding=_CHUNK_KEYS,
-        dimension_names=plan.axes,
-        fill_value=0,
-    )
-
-
-def _create_tables(
-    dicom: zarr.Group,
-    plan: Plan,
-    sources: Sequence[Source],
-    instances: Sequence[Instance],
-    writing: _Writing,
-) -> None:
-    """Write what restoring needs beside headers, residue and frames (see INDEX_COLUMNS)."""
-    index = [
-        (
-            writing.rows[n].header_offset,
-            instances[n].head_bytes,
-            instances[n].tail_bytes,
-            instances[n].pixel_bytes,
-            writing.kept_at.get(n, -1),
-            writing.rows[n].first_frame,
-            writing.rows[n].frame_count,
-            sources[n].identity.mtime_ns,
-        )
-        for n in plan.files
-    ]
-    frames = [place for n in plan.files for place in plan.planes.get(n, ())]
-    hashes = b"".join(writing.rows[n].sha256 for n in plan.files)
-    names = layout.names_blob([sources[n].name for n in plan.files])
-    _create(dicom, "index", np.array(index, "int64"), layout.INDEX_COLUMNS)
-    width = len(layout.FRAME_COLUMNS)
-    _create(dicom, "frames", np.array(frames, "uint64").reshape(-1, width), layout.FRAME_COLUMNS)
-    _create(dicom, "sha256", np.frombuffer(hashes, "uint8").reshape(-1, 32))
-    _create(dicom, "names", np.frombuffer(names, "uint8"))
-
-
-def _byte_codecs() -> list[ZstdCodec | Crc32cCodec]:
-    """Return the codecs of all but the images: what names, times and offsets say is not hashed."""
-    return [ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec()]
-
-
-def _with_checksum(data: bytes) -> bytes:
-    """Do as the crc32c codec does: end with the checksum, little endian."""
-    checksum: int = google_crc32c.value(data)
-    return data + checksum.to_bytes(4, "little")
-
-
-def _create_blob(group: zarr.Group, blob: BlobWriter) -> None:
-    group.create_array(
-        blob.name,
-        shape=(blob.size,),
-        chunks=(blob.chunk_bytes,),
-        dtype="uint8",
-        compressors=_byte_codecs(),
-        chunk_key_encoding=_CHUNK_KEYS,
-    )
-
-
-def _create(
-    group: zarr.Group, name: str, values: np.ndarray[Any, Any], columns: Sequence[str] = ()
-) -> None:
-    """Write a small array as one chunk."""
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        chunks=tuple(max(n, 1) for n in values.shape),
-        dtype=values.dtype,
-        compressors=_byte_codecs(),
-        chunk_key_encoding=_CHUNK_KEYS,
-        attributes={"columns": list(columns)} if columns else {},
-        config={"write_empty_chunks": True},
-    )
-    if values.size:
-        array[...] = values

@@ -164,6 +164,7 @@ class Working:
             output=settings.output,
             verify=settings.verify,
             keep_reconstructed=settings.keep_reconstructed,
+            keep_encoded=settings.keep_encoded,
             threads=os.cpu_count() or 1,
             findings=(held,) if truncated else (),
             # a broken frame can end the process that decodes it: the last attempt does without

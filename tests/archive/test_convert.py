@@ -28,7 +28,7 @@ from archive_cases import (
 from dicom_files import write_series, write_slice
 from numcodecs import Zstd
 
-from dicomzarr_watch.archive import writer
+from dicomzarr_watch.archive import blob, chunk
 from dicomzarr_watch.archive.convert import convert
 from dicomzarr_watch.archive.publish import EVIDENCE
 from dicomzarr_watch.archive.reader import Store
@@ -311,9 +311,9 @@ def test_promise_4_a_view_that_does_not_verify_is_kept_whole_instead(
     tmp_path: Path, claims_to_be_like: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # a fault put into the writer, which shares no code with what verifies
-    monkeypatch.setattr(writer, "view", _one_bit_off)
+    monkeypatch.setattr(chunk, "view", _one_bit_off)
     if claims_to_be_like:
-        monkeypatch.setattr(writer, "is_verbatim", _always_like)
+        monkeypatch.setattr(chunk, "is_verbatim", _always_like)
     done = made(tmp_path, slices)
     assert done.receipt.findings[0] == Finding("view-did-not-verify", ("003.dcm",))
     assert done.receipt.counts["files_as_whole"] == 1
@@ -339,7 +339,7 @@ def test_promise_4_what_never_verifies_is_rejected_and_the_evidence_kept(
 ) -> None:
     work = _plain(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "Zstd", _OneBitOff)
+        patch.setattr(blob, "Zstd", _OneBitOff)
         with pytest.raises(RejectError, match="verification-failed"):
             convert(work)
     assert _nothing_but(work.output, EVIDENCE)
@@ -354,7 +354,7 @@ def test_promise_5_a_revision_that_does_not_verify_leaves_the_old_one(
     first = archived_plain(tmp_path)
     before = contents(first.final)
     slices(first.files / "late", 4)
-    monkeypatch.setattr(writer, "Zstd", _OneBitOff)
+    monkeypatch.setattr(blob, "Zstd", _OneBitOff)
     with pytest.raises(RejectError, match="verification-failed"):
         archived(first.files, tmp_path / "output")
     assert contents(first.final) == before
@@ -375,7 +375,7 @@ def test_the_receipt_says_how_it_was_verified(tmp_path: Path, level: Level) -> N
 def test_what_is_not_asked_to_be_verified_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "Zstd", _OneBitOff)
+    monkeypatch.setattr(blob, "Zstd", _OneBitOff)
     assert made(tmp_path, slices, verify=Level.OFF).receipt.verified == {"level": "off"}
 
 

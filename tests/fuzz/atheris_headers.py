@@ -111,7 +111,7 @@ def _see(header: Header, run: FrameRun, content: bytes, *, decoded: bool) -> Non
         return
     for frame in encoded if decoded else ():
         if _is_decoded(frame, run, ""):
-            for decoder in decoders(run.encoding)[1:]:  # as the second look does
+            for decoder in decoders(run)[1:]:  # as the second look does
                 _is_decoded(frame, run, decoder)
 
 
