@@ -17,7 +17,7 @@ from dicomzarr_watch.intake.arrival import (
     arrivals,
 )
 from dicomzarr_watch.intake.listing import Entry, Listing, Place, listing
-from dicomzarr_watch.intake.peek import Kind, Peek, peek
+from dicomzarr_watch.intake.peek import Kind, Peek, Peeks
 
 UNREADABLE_AGAIN_S: Final = 2.0
 UNREADABLE_AGAIN_MOST_S: Final = 300.0
@@ -58,11 +58,11 @@ class Inbox:
         rules: Rules,
         known: Iterable[Known] = (),
         *,
-        peek: Callable[[Path], Peek] = peek,
+        peek: Callable[[Path], Peek] | None = None,
     ) -> None:
         self.folder = folder
         self._rules = rules
-        self._peek = peek
+        self._peek = peek or Peeks()
         self._known = {k.entry.path: k for k in known}
         self._place: Place | None = None
         self._growths: dict[SeriesKey, Growth] = {}
