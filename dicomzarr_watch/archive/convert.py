@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from dicomzarr_watch.archive import document, layout, publish, verify, writer
-from dicomzarr_watch.archive.disk import staging
+from dicomzarr_watch.archive.disk import Syncing, staging
 from dicomzarr_watch.archive.document import Receipt
 from dicomzarr_watch.archive.layout import Plan
 from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.archive.second import Look
+from dicomzarr_watch.archive.tables import Written
 from dicomzarr_watch.archive.twins import Twins, twins
 from dicomzarr_watch.archive.work import Finding, Level, Source, Work, opened, sha256
-from dicomzarr_watch.archive.writer import UndecodedError, Written
+from dicomzarr_watch.archive.writer import UndecodedError
 from dicomzarr_watch.dicom.instance import Instance, read_header
 from dicomzarr_watch.dicom.model import Elements
 from dicomzarr_watch.errors import RejectError, from_output_error
@@ -59,7 +60,7 @@ def _convert(work: Work, progress: Progress) -> Receipt:
         folder = layout.series_folder(read_header(stream).instance.series)
     final = work.output / work.drop / folder
     previous = publish.published(final)
-    with staging(work.output, work.drop, folder) as stage:
+    with staging(work.output, work.drop, folder) as stage, Syncing() as syncing:
         sources = work.sources
         if previous:
             with clock("previous"):
@@ -67,9 +68,10 @@ def _convert(work: Work, progress: Progress) -> Receipt:
             if carried is None:
                 return replace(previous, is_unchanged=True)
             sources = tuple(sorted((*sources, *carried), key=lambda s: s.name))
-        draft = _Draft(work, stage, folder, sources, clock, progress)
+        draft = _Draft(work, stage, folder, sources, syncing, clock, progress)
         receipt = draft.finished(previous)
         with clock("publish"):
+            syncing.wait()
             publish.publish(stage / "new", final)
         return replace(receipt, seconds=clock.seconds)
 
@@ -118,6 +120,7 @@ class _Draft:
     stage: Path
     folder: str
     sources: tuple[Source, ...]
+    syncing: Syncing
     clock: _Clock
     progress: Progress
 
@@ -200,6 +203,7 @@ class _Draft:
                 self.sources,
                 instances,
                 threads=self.work.threads,
+                put=self.syncing.put,
                 progress=lambda count: self.progress("write", count),
             )
         return plan, written
@@ -258,6 +262,7 @@ class _Draft:
 
     def _empty_store(self) -> Path:
         new = self.stage / "new"
+        self.syncing.wait()
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         return new / layout.STORE_NAME

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.layout import ImagePlan, Plan
+from dicomzarr_watch.archive.tables import Written
 from dicomzarr_watch.archive.work import Finding, Source
-from dicomzarr_watch.archive.writer import Written
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance
 from dicomzarr_watch.dicom.model import ByReference, Elements
