@@ -219,6 +219,7 @@ class _Draft:
                 store,
                 self._hashes(plan, written),
                 keep_in=keep_in / self.work.drop / self.folder if keep_in else None,
+                threads=self.work.threads,
                 progress=lambda count: self.progress("verify", count),
             )
         said: dict[str, Any] = {

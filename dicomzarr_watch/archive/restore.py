@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from dicomzarr_watch.archive.reader import Store, StoredFile
+from dicomzarr_watch.dicom.frames import Stored
 from dicomzarr_watch.errors import RejectError
 
 
@@ -55,7 +56,7 @@ def safe_name(name: str) -> Path:
     return Path(path)
 
 
-def _write(target: Path, file: StoredFile, pieces: Iterator[bytes]) -> None:
+def _write(target: Path, file: StoredFile, pieces: Iterator[Stored]) -> None:
     digest = hashlib.sha256()
     try:
         stream = target.open("xb")

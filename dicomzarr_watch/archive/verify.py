@@ -10,12 +10,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from dicomzarr_watch.archive.reader import Store, StoredFile
+from dicomzarr_watch.archive.reader import Store, StoredFile, batches
 from dicomzarr_watch.archive.restore import safe_name
 from dicomzarr_watch.archive.second import Look, second_look
+from dicomzarr_watch.dicom.frames import Stored
+
+THREADS: Final = os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ def verdict(
     expected: Mapping[str, bytes] | None = None,
     *,
     keep_in: Path | None = None,
+    threads: int = THREADS,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Verdict:
     """Rebuild every file and compare; look again at frames that have no inverse.
@@ -58,15 +64,19 @@ def verdict(
     """
     names = {file.name for file in store.files}
     odd = [] if expected is None else sorted(names ^ expected.keys())
-    for file, pieces in store.rebuilt(store.files):
-        digest = hashlib.sha256()
-        for piece in _kept(keep_in, file, pieces) if keep_in else pieces:
-            digest.update(piece)
-        found = digest.digest()
-        wanted = file.sha256 if expected is None else expected.get(file.name)
-        if found != file.sha256 or found != wanted:
-            odd.append(file.name)
-        progress(file.size)
+
+    def differ(files: list[StoredFile]) -> list[str]:
+        found = [
+            (f, _sha256(_kept(keep_in, f, p) if keep_in else p)) for f, p in store.rebuilt(files)
+        ]
+        hashes = {f.name: f.sha256 for f in files} if expected is None else expected
+        return [f.name for f, sha256 in found if not sha256 == f.sha256 == hashes.get(f.name)]
+
+    with ThreadPoolExecutor(threads, "rebuild") as pool:
+        whole = list(batches(store.files))
+        for files, found in zip(whole, pool.map(differ, whole), strict=True):
+            odd += found
+            progress(sum(file.size for file in files))
     looks: dict[Look, list[str]] = {}
     for file in store.files:
         if file.is_kept_twice and file.name not in odd:
@@ -75,7 +85,14 @@ def verdict(
     return Verdict(tuple(dict.fromkeys(odd)), {k: tuple(v) for k, v in looks.items()})
 
 
-def _kept(folder: Path, file: StoredFile, pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _sha256(pieces: Iterator[Stored]) -> bytes:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.digest()
+
+
+def _kept(folder: Path, file: StoredFile, pieces: Iterator[Stored]) -> Iterator[Stored]:
     """Write the pieces below the folder while they pass."""
     target = folder / safe_name(file.name)
     target.parent.mkdir(parents=True, exist_ok=True)

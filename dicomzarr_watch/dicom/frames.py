@@ -247,18 +247,20 @@ def _folded(frames: Samples, pixel_format: PixelFormat) -> Samples:
     return grid.reshape(-1, tiles, tiles, rows, columns).swapaxes(2, 3)
 
 
-def verbatim(samples: Samples, pixel_format: PixelFormat) -> bytes:
+def verbatim(samples: Samples, pixel_format: PixelFormat) -> Stored:
     """Return the bytes that whole frames have in a file; the inverse of `view`."""
     if pixel_format.is_packed:
-        stored = np.packbits(samples.reshape(-1).astype(bool), bitorder="little").tobytes()
+        packed = np.packbits(samples.reshape(-1).astype(bool), bitorder="little")
+        stored: Stored = packed.tobytes()
     elif pixel_format.is_subsampled:
         stored = _with_half_chroma(samples)
     else:
         if pixel_format.mosaic_slices:
             samples = _folded(samples, pixel_format)
-        stored = np.ascontiguousarray(samples, pixel_format.stored_dtype).tobytes()
+        whole = np.ascontiguousarray(samples, pixel_format.stored_dtype)
+        stored = whole.reshape(-1).view(np.uint8).data
     if pixel_format.is_word_swapped:
-        return _swapped(stored + b"\0" * (len(stored) % 2))
+        return _swapped(bytes(stored) + b"\0" * (len(stored) % 2))
     return stored
 
 
