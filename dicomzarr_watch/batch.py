@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicomzarr_watch.archive.work import Level, Source, Work
+from dicomzarr_watch.archive.work import KeepEncoded, Level, Source, Work
 from dicomzarr_watch.errors import RejectError
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.listing import listing
@@ -24,7 +24,12 @@ class Batch:
 
 
 def batch(
-    places: Iterable[Path], output: Path, *, level: Level, keep_reconstructed: Path | None = None
+    places: Iterable[Path],
+    output: Path,
+    *,
+    level: Level,
+    keep_reconstructed: Path | None = None,
+    keep_encoded: KeepEncoded = KeepEncoded.ALWAYS,
 ) -> Batch:
     """Find the series in folders and files; a folder's name is its drop.
 
@@ -48,6 +53,7 @@ def batch(
             output=output,
             verify=level,
             keep_reconstructed=keep_reconstructed,
+            keep_encoded=keep_encoded,
             threads=os.cpu_count() or 1,
         )
         for (drop, _), sources in sorted(series.items())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from dicomzarr_watch import __version__, config, console
-from dicomzarr_watch.archive.work import Level
+from dicomzarr_watch.archive.work import KeepEncoded, Level
 from dicomzarr_watch.errors import DicomzarrError, RejectError, StopError
 
 if TYPE_CHECKING:
@@ -103,6 +103,9 @@ def convert(
     keep_reconstructed: Annotated[
         Path | None, typer.Option(help="Leave the rebuilt DICOM files there.")
     ] = None,
+    keep_encoded: Annotated[
+        KeepEncoded, typer.Option(help="Which encoded pixel data is kept beside its view.")
+    ] = KeepEncoded.ALWAYS,
     *,
     as_json: Json = False,
 ) -> None:
@@ -110,7 +113,13 @@ def convert(
     from dicomzarr_watch.archive.convert import convert as convert_series
     from dicomzarr_watch.batch import batch
 
-    found = batch(sources, output, level=verify, keep_reconstructed=keep_reconstructed)
+    found = batch(
+        sources,
+        output,
+        level=verify,
+        keep_reconstructed=keep_reconstructed,
+        keep_encoded=keep_encoded,
+    )
     answers: list[dict[str, Any]] = []
     for work in found.works:
         size = sum(source.identity.size for source in work.sources)
@@ -245,6 +254,12 @@ def info(
             )
             spacing = ", ".join(f"{v:g}" for v in image["spacing"])
             console.say(f"  image {image['path']}: {shape}, {image['dtype']}, {spacing} mm")
+        for kind in document["unseen"]:
+            facts = "".join(f", {name} {value}" for name, value in kind["first"].items())
+            console.say(
+                f"  {kind['files']} × {kind['what'] or 'no SOP class'}, kept unseen"
+                f" ({kind['why']}), {kind['transfer_syntax'] or 'no transfer syntax'}{facts}"
+            )
 
 
 @app.command()
@@ -346,13 +361,14 @@ def _the_store(place: Path) -> Path:
 
 
 def _originals(store: Any, folder: Path) -> dict[str, bytes]:
-    """Return the SHA-256 of the originals that are there, by name."""
+    """Return the SHA-256 that files are to have whose originals are there, by name."""
     found = {}
     for file in store.files:
         path = folder / file.name
         if path.is_file():
             with path.open("rb") as stream:
-                found[file.name] = hashlib.file_digest(stream, "sha256").digest()
+                sha = hashlib.file_digest(stream, "sha256").digest()
+            found[file.name] = file.sha256 if sha == file.original_sha256 else sha
     return found
 
 

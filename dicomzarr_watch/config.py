@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from dicomzarr_watch.archive.work import Level
+from dicomzarr_watch.archive.work import KeepEncoded, Level
 from dicomzarr_watch.errors import StopError
 
 ENVIRONMENT_PREFIX: Final = "DICOMZARR_"
@@ -70,6 +70,7 @@ class Settings(BaseModel):
 
     verify: Level = Level.EXACT
     keep_reconstructed: Place | None = None
+    keep_encoded: KeepEncoded = KeepEncoded.ALWAYS
 
     identifiers: Identifiers = Identifiers.HASHED
     log_format: LogFormat = LogFormat.AUTO

@@ -30,6 +30,7 @@ from dicom_files import (
     write_slice,
 )
 from pydicom.dataset import Dataset
+from pydicom.uid import PositronEmissionTomographyImageStorage
 
 from dicomzarr_watch.archive.convert import convert
 from dicomzarr_watch.archive.document import Receipt
@@ -128,6 +129,24 @@ def _moments(folder: Path) -> None:
         )
 
 
+def pet(folder: Path, **keywords: Any) -> None:
+    """Write slices of activity that is corrected to the time of the injection."""
+    dose = Dataset()
+    dose.RadionuclideTotalDose = "350000000"
+    facts: dict[str, Any] = {
+        "SOPClassUID": PositronEmissionTomographyImageStorage,
+        "Modality": "PT",
+        "Units": "BQML",
+        "CorrectedImage": ["ATTN", "DECY"],
+        "DecayCorrection": "ADMN",
+        "PatientWeight": "70",
+        "RescaleSlope": "0.5",
+        "RescaleIntercept": "0",
+        "RadiopharmaceuticalInformationSequence": [dose],
+    }
+    slices(folder, **(facts | keywords))
+
+
 def _mixed_sizes(folder: Path) -> None:
     slices(folder / "small", 2, size=4)
     slices(folder / "large", 3, size=7)
@@ -179,6 +198,7 @@ CASES: Final = {
         for case in (*PIXEL_CASES, *_MORE_PIXELS)
     },
     "series": Case(slices, 3),
+    "PET": Case(pet, 3),
     "series, implicit": Case(partial(slices, syntax=IMPLICIT.uid), 3),
     "series, big endian": Case(partial(slices, syntax=BIG.uid), 3),
     "series, all zero": Case(partial(write_series, count=1, pixels=np.zeros((4, 4), np.uint16)), 1),
@@ -278,7 +298,8 @@ def planes(store: Path, path: str) -> Array:
 
 def chunk_files(store: Path) -> Iterator[Path]:
     """Return the files of a store that are not metadata."""
-    return (path for path in sorted(store.rglob("*")) if path.is_file() and path.suffix != ".json")
+    found = (path for path in sorted(store.rglob("*")) if path.is_file())
+    return (path for path in found if path.suffix not in (".json", ".xml"))
 
 
 @contextmanager

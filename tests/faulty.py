@@ -2,7 +2,8 @@
 
 The children of the engine import it anew, and find in the folder FAULTS at each write of bytes to
 a store: `full`, the disk is full; `crash`, an error nobody expected that says what stands in the
-file; `gate`, a pipe to wait at until the test has opened and closed its other end.
+file; `gate`, a pipe to wait at until the test has opened and closed its other end. With `abort`
+every decoder ends the process, as some do on broken frames.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from pydicom.pixels.decoders.base import Decoder
+from pydicom.uid import UID
+
 
 def install(faults: Path) -> None:
     from dicomzarr_watch.archive import blob, shard
+    from dicomzarr_watch.dicom import pixels
 
     write_all = shard.write_all
 
@@ -29,6 +34,14 @@ def install(faults: Path) -> None:
 
     for module in (blob, shard):
         vars(module)["write_all"] = faulty
+    get_decoder = pixels.get_decoder
+
+    def aborting(uid: UID) -> Decoder:
+        if (faults / "abort").exists():
+            os.abort()
+        return get_decoder(uid)
+
+    vars(pixels)["get_decoder"] = aborting
 
 
 if __name__ == "__mp_main__":  # the name that multiprocessing gives a child's

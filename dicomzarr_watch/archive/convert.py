@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,11 +19,14 @@ from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.archive.second import Look
 from dicomzarr_watch.archive.tables import Written
+from dicomzarr_watch.archive.transcode import Transcoded, transcoded
 from dicomzarr_watch.archive.twins import Twins, twins
-from dicomzarr_watch.archive.work import Finding, Level, Source, Work, opened, sha256
+from dicomzarr_watch.archive.work import Finding, KeepEncoded, Level, Source, Work, opened, sha256
 from dicomzarr_watch.archive.writer import UndecodedError
+from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance, read_header
 from dicomzarr_watch.dicom.model import Elements
+from dicomzarr_watch.dicom.part10 import DEFLATED
 from dicomzarr_watch.errors import RejectError, from_output_error
 from dicomzarr_watch.identity import Identity
 
@@ -68,7 +72,10 @@ def _convert(work: Work, progress: Progress) -> Receipt:
             if carried is None:
                 return replace(previous, is_unchanged=True)
             sources = tuple(sorted((*sources, *carried), key=lambda s: s.name))
-        draft = _Draft(work, stage, folder, sources, syncing, clock, progress)
+        with clock("transcode"):
+            keep = work.keep_encoded if work.is_decoded else KeepEncoded.ALWAYS
+            found = transcoded(sources, keep, stage / "native")
+        draft = _Draft(work, stage, folder, found, syncing, clock, progress)
         receipt = draft.finished(previous)
         with clock("publish"):
             syncing.wait()
@@ -84,11 +91,11 @@ def _carried(
     A carried file whose name is taken by other bytes is set apart by its revision.
     """
     new = {source.name: sha256(source) for source in sources}
-    known = {file.sha256 for file in old.files}
+    known = {file.original_sha256 for file in old.files}
     if known.issuperset(new.values()):
         return None
     hashes = set(new.values())
-    lone = [file for file in old.files if file.sha256 not in hashes]
+    lone = [file for file in old.files if file.original_sha256 not in hashes]
     folder = stage / "carried"
     # under numbers: one revision's file may have the name of another's folder
     restore(old, folder, [replace(file, name=str(n)) for n, file in enumerate(lone)])
@@ -99,7 +106,8 @@ def _carried(
             name += f"~{previous.revision}"
         taken.add(name)
         path = folder / str(n)
-        found.append(Source(name, path, Identity.of(path.stat())))
+        original = file.original_sha256 if file.original_sha256 != file.sha256 else b""
+        found.append(Source(name, path, Identity.of(path.stat()), original))
     return found
 
 
@@ -119,15 +127,21 @@ class _Draft:
     work: Work
     stage: Path
     folder: str
-    sources: tuple[Source, ...]
+    transcoded: Transcoded
     syncing: Syncing
     clock: _Clock
     progress: Progress
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return self.transcoded.sources
 
     def finished(self, previous: Receipt | None) -> Receipt:
         """Write and verify; once more with the files kept whole that did not come back."""
         with self.clock("headers"):
             instances, elements = self._headers()
+            if not self.work.is_decoded:
+                instances = [_undecoded(instance) for instance in instances]
             same = twins(self.sources, instances)
         is_second = False
         while True:
@@ -151,6 +165,7 @@ class _Draft:
             ]
         found = (
             *self.work.findings,
+            *self.transcoded.findings,
             *document.findings(plan, self.sources, instances, written),
             *self._repeated(same),
             *checked.findings,
@@ -163,9 +178,13 @@ class _Draft:
         receipt = Receipt(
             series_instance_uid=instances[plan.files[0]].series.series_instance_uid,
             folder=self.folder,
-            content=document.content_hash(self._hashes(plan, written).items()),
+            content=document.content_hash(
+                (self.sources[n].name, self.sources[n].original_sha256 or sha)
+                for n, sha in zip(plan.files, written.sha256, strict=True)
+            ),
             revision=previous.revision + 1 if previous else 1,
-            counts=document.counts(plan, instances) | {"bytes_out": _size(self.stage / "new")},
+            counts=document.counts(plan, self.sources, instances)
+            | {"bytes_out": _size(self.stage / "new")},
             verified=checked.said,
             findings=found,
             seconds=self.clock.seconds,
@@ -222,11 +241,13 @@ class _Draft:
                 threads=self.work.threads,
                 progress=lambda count: self.progress("verify", count),
             )
+        looks = Counter(self.transcoded.looks)
+        looks.update({look: len(names) for look, names in verdict.looks.items()})
         said: dict[str, Any] = {
             "level": level.value,
             "files": len(store.files),
             "method": "rebuilt from the store alone, SHA-256 compared",
-            "second_look": {look.value: len(names) for look, names in verdict.looks.items()},
+            "second_look": {look.value: count for look, count in looks.items()},
         }
         odd = verdict.differ
         if level is Level.INDEPENDENT and not odd:
@@ -276,6 +297,13 @@ class _Draft:
             found=f"{count} that did not",
             todo=f"look at {publish.EVIDENCE} in the output and check memory and disk",
         )
+
+
+def _undecoded(instance: Instance) -> Instance:
+    """Leave an instance unseen that only a decoder could see."""
+    run = instance.frames
+    needs_decoder = isinstance(run, FrameRun) and run.encoding not in ("", DEFLATED)
+    return instance.not_viewed("not-decoded") if needs_decoder else instance
 
 
 def _size(folder: Path) -> int:

@@ -6,16 +6,32 @@ import base64
 import json
 import re
 from io import BytesIO
-from typing import Any
+from typing import Any, Final
 
 import pydicom
 from pydicom.config import disable_value_validation
+from pydicom.uid import UID
 
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.reader import Store
+from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.model import Json, of_file
-from dicomzarr_watch.dicom.tags import PIXEL_ELEMENTS, keyword
 from dicomzarr_watch.errors import RejectError
+
+_TOLD: Final = {
+    "document title": 0x00420010,
+    "MIME type": 0x00420012,
+    "content label": 0x00700080,
+    "structure set": 0x30060002,
+    "plan": 0x300A0002,
+    "columns": tags.COLUMNS,
+    "rows": tags.ROWS,
+    "frames": tags.NUMBER_OF_FRAMES,
+    "frame rate": 0x00180040,
+    "frame time in ms": 0x00181063,
+    "waveforms": 0x54000100,
+}
+"""What people know files by that are not seen as images."""
 
 _PLACE = re.compile(r".*/dicom/(headers|residue)#(\d+),(\d+)$")
 
@@ -36,7 +52,43 @@ def described(store: Store) -> dict[str, Any]:
             }
             for image in store.images
         ],
+        "unseen": _unseen(store),
         "names": [file.name for file in store.files],
+    }
+
+
+def _unseen(store: Store) -> list[dict[str, Any]]:
+    """Describe the files that are not seen as images, those of one kind together.
+
+    Only series.json beside the store has their names; without it nothing is said.
+    """
+    path = store.path.with_name(layout.SERIES_JSON)
+    if not path.is_file():
+        return []
+    document = json.loads(path.read_bytes())
+    kinds: dict[tuple[str, ...], list[int]] = {}
+    for number, file in enumerate(document["files"]):
+        if file["why"]:
+            encoding = UID(file["transfer_syntax"]).name
+            kinds.setdefault((file["what"], file["why"], encoding), []).append(number)
+    return [
+        {
+            "what": what,
+            "why": why,
+            "transfer_syntax": encoding,
+            "files": len(numbers),
+            "first": _facts(of_file(document["tags"], numbers[0])),
+        }
+        for (what, why, encoding), numbers in kinds.items()
+    ]
+
+
+def _facts(elements: Json) -> Json:
+    found = {name: elements.get(tags.keyword(tag), {}) for name, tag in _TOLD.items()}
+    return {
+        name: len(e["Value"]) if e["vr"] == "SQ" else e["Value"][0]
+        for name, e in found.items()
+        if e.get("Value")
     }
 
 
@@ -55,8 +107,8 @@ def dicom_json(store: Store, name: str) -> Json:
             found="no series.json" if number is not None else "another name",
             private=name,
         )
-    tags = json.loads(path.read_bytes())["tags"]
-    own = {tag: e for tag, e in of_file(tags, number).items() if not tag.startswith("0002")}
+    elements = of_file(json.loads(path.read_bytes())["tags"], number)
+    own = {tag: e for tag, e in elements.items() if not tag.startswith("0002")}
     found = {tag: _inline(store, element) for tag, element in own.items()}
     return dict(sorted((found | _pixels(store, number)).items()))
 
@@ -77,7 +129,7 @@ def _pixels(store: Store, number: int) -> Json:
     with disable_value_validation():
         dataset = pydicom.dcmread(BytesIO(data), force=True)
         return {
-            keyword(tag): dataset[tag].to_json_dict(None, 0)
-            for tag in PIXEL_ELEMENTS
+            tags.keyword(tag): dataset[tag].to_json_dict(None, 0)
+            for tag in tags.PIXEL_ELEMENTS
             if tag in dataset
         }

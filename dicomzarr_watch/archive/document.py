@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from pydicom.uid import UID
 
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.layout import ImagePlan, Plan
@@ -17,7 +19,10 @@ from dicomzarr_watch.archive.work import Finding, Source
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance
 from dicomzarr_watch.dicom.model import ByReference, Elements
+from dicomzarr_watch.dicom.quantity import Quantity, suv_factors
 from dicomzarr_watch.dicom.tags import keyword
+
+T = TypeVar("T")
 
 SCHEMA_VERSION: Final = 1
 _RESCALE: Final = ("slope", "intercept")
@@ -104,11 +109,12 @@ def findings(
     return tuple(found)
 
 
-def counts(plan: Plan, instances: Sequence[Instance]) -> dict[str, int]:
+def counts(plan: Plan, sources: Sequence[Source], instances: Sequence[Instance]) -> dict[str, int]:
     """Count what went in, by how it is kept."""
     kept = Counter(kept_as(instance) for instance in instances)
     return {
         "files": len(instances),
+        "files_pixel_exact": sum(bool(source.original_sha256) for source in sources),
         "frames": sum(len(places) for places in plan.planes.values()),
         "images": len(plan.images),
         "bytes_in": sum(instance.size for instance in instances),
@@ -185,6 +191,8 @@ def _image(plan: ImagePlan, instances: Sequence[Instance]) -> dict[str, Any]:
         "bits_stored": image.format.bits_stored,
         "geometry": layout.geometry_json(plan),
         "rescale": _per_plane([f.pose.rescale or i.rescale for f, i in own], _RESCALE),
+        "units": _once([i.quantity.units for _, i in own]),
+        "suv": _suv([i.quantity for _, i in own]),
         "window": _per_plane([f.pose.window or i.window for f, i in own], _WINDOW),
         "split_by": image.split_by,
         "z_by": image.z_by,
@@ -204,16 +212,33 @@ def _per_plane(
     return {name: [pair[i] if pair else None for pair in pairs] for i, name in enumerate(names)}
 
 
+def _once(values: Sequence[T]) -> T | list[T]:
+    """Return a value once where all planes share it, else a list in plane order."""
+    return values[0] if len(set(values)) == 1 else list(values)
+
+
+def _suv(quantities: Sequence[Quantity]) -> dict[str, Any] | None:
+    """Return what makes rescaled PET values standardized uptake values, or why nothing does."""
+    if not any(q.tracer for q in quantities):
+        return None
+    found = suv_factors(quantities)
+    if isinstance(found, str):
+        return {"why_not": found}
+    return {"by": "body weight", "units": "g/ml", "factor": _once(found)}
+
+
 def _file(source: Source, instance: Instance, sha256: bytes) -> dict[str, Any]:
     frames = instance.frames
     return {
         "name": source.name,
         "size": instance.size,
         "sha256": sha256.hex(),
+        "original_sha256": (source.original_sha256 or sha256).hex(),
         "sop_instance_uid": instance.sop_instance_uid,
         "sop_class_uid": instance.sop_class_uid,
         "transfer_syntax": instance.transfer_syntax,
         "kept": kept_as(instance),
         "frames": frames.count if isinstance(frames, FrameRun) else 0,
         "why": "" if isinstance(frames, FrameRun) else frames.reason,
+        "what": "" if isinstance(frames, FrameRun) else UID(instance.sop_class_uid).name,
     }

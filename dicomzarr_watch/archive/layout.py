@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat
 from dicomzarr_watch.dicom.instance import Instance, SeriesFacts
@@ -20,6 +21,9 @@ from dicomzarr_watch.dicom.pose import Pose
 from dicomzarr_watch.dicom.stacks import Frame, Image, stack
 
 STORE_VERSION: Final = 1
+OME_XML: Final = "METADATA.ome.xml"
+_OME_XMLNS: Final = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+_OME_TYPES: Final = {"float32": "float", "float64": "double"}
 _COLOURS: Final = ("FF0000", "00FF00", "0000FF")
 STORE_NAME: Final = "series.zarr"
 SERIES_JSON: Final = "series.json"
@@ -39,6 +43,9 @@ INDEX_COLUMNS: Final = (
 )
 """A file is head + pixels + tail. Head and tail follow each other in `headers`; the pixels are
 `residue` from residue_offset on, or, where that is -1, the frames with their view undone."""
+
+ORIGINALS: Final = "original_sha256"
+"""SHA-256 of the files that came in, where some stand in the store with their pixels alone."""
 
 FRAME_COLUMNS: Final = ("image", "plane")
 """plane: t * z_count + z."""
@@ -188,6 +195,42 @@ def root_attributes(images: Sequence[ImagePlan]) -> dict[str, Any]:
 def series_attributes(images: Sequence[ImagePlan]) -> dict[str, Any]:
     """Return what the group OME of several images says: which groups are images."""
     return {"ome": {"version": "0.5", "series": [image.group for image in images]}}
+
+
+def ome_xml(images: Sequence[ImagePlan]) -> bytes:
+    """Return the document by which readers of `bioformats2raw.layout` find the images.
+
+    Of the OME data model (2016-06) no more than it demands; it has no name for 64-bit integers, so
+    that images of such are left out.
+    """
+    ome = Element("OME", xmlns=_OME_XMLNS)
+    for image in images:
+        pixel_format = image.image.format
+        if pixel_format.kind != "f" and pixel_format.bits == 64:
+            continue
+        moments, slices = image.image.shape
+        sizes = {
+            "SizeX": pixel_format.columns,
+            "SizeY": pixel_format.rows,
+            "SizeZ": slices,
+            "SizeC": pixel_format.samples,
+            "SizeT": moments,
+        }
+        name = image.group
+        pixels = SubElement(
+            SubElement(ome, "Image", ID=f"Image:{name}", Name=name),
+            "Pixels",
+            {key: str(size) for key, size in sizes.items()},
+            ID=f"Pixels:{name}",
+            DimensionOrder="XYZCT",
+            Type=_OME_TYPES.get(pixel_format.dtype.name, pixel_format.dtype.name),
+        )
+        SubElement(
+            pixels, "Channel", ID=f"Channel:{name}:0", SamplesPerPixel=str(pixel_format.samples)
+        )
+        SubElement(pixels, "MetadataOnly")
+    document: bytes = tostring(ome, encoding="UTF-8", xml_declaration=True)
+    return document
 
 
 def image_attributes(image: ImagePlan) -> dict[str, Any]:

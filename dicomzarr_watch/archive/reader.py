@@ -34,10 +34,14 @@ _PIECE_BYTES: Final = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One row of the index; see INDEX_COLUMNS."""
+    """One row of the index; see INDEX_COLUMNS.
+
+    original_sha256: of the file that came in; another one where its pixels alone are kept.
+    """
 
     name: str
     sha256: bytes
+    original_sha256: bytes
     header_offset: int
     head_bytes: int
     tail_bytes: int
@@ -318,10 +322,12 @@ def _images(root: zarr.Group) -> tuple[StoredImage, ...]:
 def _files(root: zarr.Group) -> tuple[StoredFile, ...]:
     names = layout.names_from(_values(root, "names").tobytes())
     hashes = _values(root, "sha256")
+    has_originals = f"{layout.DICOM_GROUP}/{layout.ORIGINALS}" in root
+    originals = _values(root, layout.ORIGINALS) if has_originals else hashes
     index = _values(root, "index")
     return tuple(
-        StoredFile(name, sha256.tobytes(), *(int(v) for v in row))
-        for name, sha256, row in zip(names, hashes, index, strict=True)
+        StoredFile(name, sha256.tobytes(), original.tobytes(), *(int(v) for v in row))
+        for name, sha256, original, row in zip(names, hashes, originals, index, strict=True)
     )
 
 

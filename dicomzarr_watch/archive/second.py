@@ -2,14 +2,14 @@
 
 Decoded frames have no inverse: that the file is exact does not prove that its view is right. So
 the file is rebuilt, its header read anew, and its pixels decoded by another decoder than the one
-that made the view. Lossless codecs must agree to the bit, lossy ones within a few steps of
-rounding; where two decoders disagree, the first one is asked once more to tell which is at fault.
+that made the view. They must agree to the bit, or within a few steps where the codec has them
+round; where they disagree, the first one is asked once more to tell which is at fault.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from enum import StrEnum
 from itertools import islice
@@ -23,7 +23,7 @@ from dicomzarr_watch.dicom.frames import FrameRun, Samples, stored_bytes, view
 from dicomzarr_watch.dicom.instance import read_header
 from dicomzarr_watch.dicom.part10 import DEFLATED
 from dicomzarr_watch.dicom.pixels import (
-    LOSSY,
+    ROUNDED,
     NotDecodedError,
     decode,
     decoders,
@@ -61,7 +61,7 @@ def second_look(store: Store, file: StoredFile) -> Look:
             spool.seek(run.start)
             encoded = encoded_frames(spool, run)
             step = run.format.frames_together
-            return _worst(_compare(_block(stored, step), e, run) for e in encoded)
+            return worst(compared(_block(stored, step), e, run) for e in encoded)
 
 
 def _is_same(stored: Iterator[Samples], seen: Iterator[Samples]) -> bool:
@@ -81,9 +81,10 @@ def _block(frames: Iterator[Samples], count: int) -> Samples:
     return np.stack(list(islice(frames, count)))
 
 
-def _compare(stored: Samples, encoded: bytes, run: FrameRun) -> Look:
+def compared(stored: Samples, encoded: bytes, run: FrameRun) -> Look:
+    """Compare decoded frames with what another decoder makes of their encoded bytes."""
     others = decoders(run.encoding)[1:]
-    allowed = LOSSY_STEPS if run.encoding in LOSSY else 0.0
+    allowed = LOSSY_STEPS if run.encoding in ROUNDED else 0.0
     for decoder in others:
         try:
             apart = farthest(stored, decode(encoded, run, decoder))
@@ -103,6 +104,7 @@ def _is_of_first(stored: Samples, encoded: bytes, run: FrameRun) -> bool:
         return False
 
 
-def _worst(looks: Iterator[Look]) -> Look:
+def worst(looks: Iterable[Look]) -> Look:
+    """Return the look that says most against what was looked at."""
     order = list(Look)
     return max(looks, key=order.index, default=Look.AGREES)

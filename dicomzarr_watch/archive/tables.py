@@ -69,6 +69,10 @@ def create_tables(
     _create(dicom, "frames", np.array(frames, "uint64").reshape(-1, width), layout.FRAME_COLUMNS)
     _create(dicom, "sha256", np.frombuffer(hashes, "uint8").reshape(-1, 32))
     _create(dicom, "names", np.frombuffer(names, "uint8"))
+    if any(sources[n].original_sha256 for n in plan.files):
+        own = zip(plan.files, written.sha256, strict=True)
+        originals = b"".join(sources[n].original_sha256 or sha256 for n, sha256 in own)
+        _create(dicom, layout.ORIGINALS, np.frombuffer(originals, "uint8").reshape(-1, 32))
 
 
 def _create(

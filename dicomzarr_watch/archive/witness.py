@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from dicomzarr_watch.archive.layout import ImagePlan, Plan
 from dicomzarr_watch.archive.reader import PlaneRun, Store
-from dicomzarr_watch.dicom.frames import Samples
+from dicomzarr_watch.dicom.frames import FrameRun, Samples
 from dicomzarr_watch.dicom.instance import Instance
 
 GEOMETRY_TOLERANCE: Final = 1e-3
@@ -58,7 +58,7 @@ def testify(
     silent: dict[str, str] = {}
     differ: dict[str, str] = {}
     for number, image in enumerate(plan.images):
-        reason = _not_comparable(image, unlike)
+        reason = _not_comparable(image, instances, unlike)
         if reason:
             silent[image.path] = reason
             continue
@@ -75,14 +75,18 @@ def testify(
     return Testimony(tuple(agree), silent, differ)
 
 
-def _not_comparable(image: ImagePlan, unlike: Collection[int]) -> str:
+def _not_comparable(
+    image: ImagePlan, instances: Mapping[int, Instance], unlike: Collection[int]
+) -> str:
     found = image.image
     files = {frame.file for frame in found.frames}
+    runs = [instances[file].frames for file in files]
     pixels = found.format
     reasons = {
         f"SimpleITK converts {pixels.photometric}": pixels.photometric not in _COMPARABLE,
-        "SimpleITK reads multi-frame geometry from the first frame": len(files) < len(found.frames)
-        or any(frame.number > 0 for frame in found.frames),
+        "SimpleITK reads multi-frame geometry from the first frame": any(
+            isinstance(run, FrameRun) and run.count > 1 for run in runs
+        ),
         "single-bit pixels": pixels.is_packed,
         "64-bit samples": pixels.bits == 64,
         "unused bits carry data": any(file in unlike for file in files),

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file: its name in the drop (parts joined by `/`), where it is, and its state."""
+    """One file: its name in the drop (parts joined by `/`), where it is, and its state.
+
+    original_sha256: of the file whose place it takes, if its bytes are not the original's.
+    """
 
     name: str
     path: Path
     identity: Identity
+    original_sha256: bytes = b""
 
 
 class Level(StrEnum):
@@ -34,6 +38,14 @@ class Level(StrEnum):
     EXACT = "exact"
     INDEPENDENT = "independent"
     OFF = "off"
+
+
+class KeepEncoded(StrEnum):
+    """Which encoded pixel data is kept beside its view: all, what lossy codecs made, or none."""
+
+    ALWAYS = "always"
+    LOSSY = "lossy"
+    NEVER = "never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,8 @@ class Work:
 
     threads: how many compress at a time. findings: what was noticed before, such as a hold that
     ran out.
+    is_decoded: whether compressed pixel data is seen; without it no decoder is asked, and only the
+    files' bytes are kept.
     """
 
     drop: str
@@ -61,6 +75,8 @@ class Work:
     keep_reconstructed: Path | None = None
     threads: int = 2
     findings: tuple[Finding, ...] = ()
+    is_decoded: bool = True
+    keep_encoded: KeepEncoded = KeepEncoded.ALWAYS
 
 
 class _SourceFile(FileIO):

@@ -66,6 +66,7 @@ def write(
     dicom = root.create_group(layout.DICOM_GROUP)
     if len(plan.images) > 1:
         root.create_group("OME", attributes=layout.series_attributes(plan.images))
+        (store / "OME" / layout.OME_XML).write_bytes(layout.ome_xml(plan.images))
     for image in plan.images:
         if image.group:
             root.create_group(image.group, attributes=layout.image_attributes(image))

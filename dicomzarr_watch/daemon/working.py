@@ -93,9 +93,9 @@ class Working:
         told = named(arrival.key)
         self._log.info(Event.JOB_STARTED, **told, job=job.id, attempt=job.attempts)
         self._running[job.id] = (job, arrival)
-        self._engine.submit(job.id, self._work(arrival))
+        self._engine.submit(job.id, self._work(job, arrival))
 
-    def _work(self, arrival: Arrival) -> Work:
+    def _work(self, job: Job, arrival: Arrival) -> Work:
         settings = self._settings
         entries = [Entry(file.path, file.identity) for file in arrival.files]
         sources = [Source(e.name, settings.inbox / e.path, e.identity) for e in entries]
@@ -109,8 +109,11 @@ class Working:
             output=settings.output,
             verify=settings.verify,
             keep_reconstructed=settings.keep_reconstructed,
+            keep_encoded=settings.keep_encoded,
             threads=os.cpu_count() or 1,
             findings=(held,) if truncated else (),
+            # a broken frame can end the process that decodes it: the last attempt does without
+            is_decoded=not 1 < job.attempts == settings.max_attempts,
         )
 
     def _say(self, job: Job, arrival: Arrival, outcome: Outcome) -> None:

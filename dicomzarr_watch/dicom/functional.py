@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable
 from dataclasses import replace
-from io import BytesIO
 from typing import Final
 
 import numpy as np
-from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.geometry import normal
+from dicomzarr_watch.dicom.nested import dataset
 from dicomzarr_watch.dicom.pose import Meaning, Moment, Point, Pose, plausible
 from dicomzarr_watch.dicom.siemens import mosaic_poses
 from dicomzarr_watch.dicom.values import Values
@@ -154,20 +151,12 @@ def _as_number(moment: str) -> float | None:
 
 def _from_groups(values: Values, pose: Pose, count: int) -> tuple[Pose, ...]:
     """Return the pose of every frame; of the first one if there are not as many as frames."""
-    dataset = _sequences(values)
-    shared = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    groups = dataset(values, _GROUPS)
+    shared = groups.get("SharedFunctionalGroupsSequence") or [Dataset()]
     base = _with_groups(pose, shared[0])
-    frames = dataset.PerFrameFunctionalGroupsSequence
+    frames = groups.PerFrameFunctionalGroupsSequence
     frames = frames if len(frames) == count else frames[:1]
-    return tuple(_with_groups(base, groups) for groups in frames)
-
-
-def _sequences(values: Values) -> Dataset:
-    part10 = values.part10
-    raw = b"".join(values.data[e.start : e.end] for e in part10.elements if e.tag in _GROUPS)
-    with warnings.catch_warnings(), disable_value_validation():
-        warnings.simplefilter("ignore")
-        return read_dataset(BytesIO(raw), part10.is_implicit, not part10.is_big_endian)
+    return tuple(_with_groups(base, own) for own in frames)
 
 
 def _with_groups(pose: Pose, groups: Dataset) -> Pose:

@@ -11,6 +11,7 @@ from dicomzarr_watch.dicom.frames import FrameRun, NoFrames, frame_run
 from dicomzarr_watch.dicom.functional import frame_poses
 from dicomzarr_watch.dicom.part10 import Element, Part10, split
 from dicomzarr_watch.dicom.pose import Pose
+from dicomzarr_watch.dicom.quantity import NOTHING_SAID, Quantity, quantity
 from dicomzarr_watch.dicom.values import Values
 
 TAIL_LIMIT_BYTES: Final = 16 << 20
@@ -36,6 +37,7 @@ class Instance:
     pixel_bytes: int
     rescale: tuple[float, float] | None
     window: tuple[float, float] | None
+    quantity: Quantity = NOTHING_SAID
 
     @property
     def tail_bytes(self) -> int:
@@ -135,8 +137,9 @@ def _instance(part10: Part10, data: bytes) -> Instance:
         poses=frame_poses(values, frames) if isinstance(frames, FrameRun) else (),
         head_bytes=head,
         pixel_bytes=pixel,
-        rescale=_pair(values, tags.RESCALE_SLOPE, tags.RESCALE_INTERCEPT),
+        rescale=_rescale(values),
         window=_pair(values, tags.WINDOW_CENTER, tags.WINDOW_WIDTH),
+        quantity=quantity(values) if isinstance(frames, FrameRun) else NOTHING_SAID,
     )
 
 
@@ -147,6 +150,13 @@ def _spans(part10: Part10, frames: FrameRun | NoFrames) -> tuple[int, int]:
     if isinstance(frames, FrameRun):
         return frames.start, frames.stored_bytes
     return part10.pixel.value, part10.pixel.end - part10.pixel.value
+
+
+def _rescale(values: Values) -> tuple[float, float] | None:
+    """Return slope and intercept; an RT dose has a scaling instead (PS3.3 C.8.8.3)."""
+    scaling = values.decimal(tags.DOSE_GRID_SCALING)
+    dose = (scaling, 0.0) if scaling is not None else None
+    return _pair(values, tags.RESCALE_SLOPE, tags.RESCALE_INTERCEPT) or dose
 
 
 def _pair(values: Values, first: int, second: int) -> tuple[float, float] | None:

@@ -17,6 +17,8 @@ from dicomzarr_watch.dicom import tags
 
 UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 PREAMBLE_BYTES: Final = 128
+HEAD_BYTES: Final = PREAMBLE_BYTES + 4
+"""The preamble and `DICM` (PS3.10 section 7.1)."""
 INFLATED_LIMIT_BYTES: Final = 128 << 20
 """What a deflated data set may become; it is in memory as a whole, and as JSON once more."""
 ELEMENTS_LIMIT: Final = 1 << 16
@@ -33,6 +35,8 @@ _SHORT_VRS: Final = frozenset(
 )
 _LONG_VRS: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _DELIMITERS: Final = frozenset({tags.ITEM, tags.ITEM_DELIMITER, tags.SEQUENCE_DELIMITER})
+_FIRST_GROUPS: Final = frozenset({0x0002, 0x0008})
+_FIRST_GROUPS_END: Final = 0x00300000
 _HEADER_BYTES: Final = 8
 _WINDOW_BYTES: Final = 1 << 16
 
@@ -69,6 +73,8 @@ class Part10:
     """The spans of one file.
 
     inflated: the data set of a deflated transfer syntax; the elements' offsets then point into it.
+    transfer_syntax: as the file says it; where it says nothing, the one for big endian if its
+    elements stand so, else empty.
     pixel: the pixel data element if there is one, native or encapsulated.
     problem: why the spans end early (`truncated`, `malformed` or `inflated-too-large`), or empty.
     """
@@ -99,28 +105,58 @@ class Part10:
         return next((e for e in self.elements if e.tag == tag), None)
 
 
-def is_part10(head: bytes) -> bool:
-    """Tell whether a file that starts with these 132 bytes or more is a DICOM file."""
-    return head[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] == b"DICM"
+def is_dicom(head: bytes) -> bool:
+    """Tell whether a file that starts with these HEAD_BYTES is DICOM, with a preamble or without.
+
+    Without one it starts with two elements, the first of them in the group of the meta information
+    or in the one that every data set begins with.
+    """
+    return _has_preamble(head) or _starts_with_elements(head, "<") or _is_bare_big_endian(head)
 
 
 def split(read: Read, size: int) -> Part10:
     """Find the spans of a DICOM file of `size` bytes; never raises for what the file holds."""
+    head = read(0, HEAD_BYTES)
+    start = HEAD_BYTES if _has_preamble(head) or not is_dicom(head) else 0
     window = _Window(read, size)
     meta: list[Element] = []
-    start = PREAMBLE_BYTES + 4
     try:
-        for element in _walk(window, start, explicit=True, order="<", group=2):
+        is_explicit = _looks_explicit(window, start)
+        for element in _walk(window, start, explicit=is_explicit, order="<", group=2):
             meta.append(element)
             start = element.end
         syntax = _transfer_syntax(window, meta)
     except (_TruncatedError, _MalformedError) as problem:
         return Part10(size, "", tuple(meta), None, _word(problem))
+    if not syntax and start == 0 and _is_bare_big_endian(head):
+        syntax = EXPLICIT_BIG
     if syntax == DEFLATED:
         return _split_deflated(read, size, start, syntax)
     order = ">" if syntax == EXPLICIT_BIG else "<"
     explicit = order == ">" or _looks_explicit(window, start)
     return _split_dataset(window, start, meta, syntax, explicit=explicit, order=order)
+
+
+def _has_preamble(head: bytes) -> bool:
+    return head[PREAMBLE_BYTES:HEAD_BYTES] == b"DICM"
+
+
+def _is_bare_big_endian(head: bytes) -> bool:
+    return not _starts_with_elements(head, "<") and _starts_with_elements(head, ">")
+
+
+def _starts_with_elements(head: bytes, order: str) -> bool:
+    """Tell whether two elements stand here, one behind the other; big endian is explicit."""
+    window = _Window(lambda at, count: head[at : at + count], len(head))
+    try:
+        explicit = order == ">" or _looks_explicit(window, 0)
+        first, vr, value, length = _header(window, 0, explicit, order)
+        if first >> 16 not in _FIRST_GROUPS or (explicit and not vr) or length % 2:
+            return False
+        second, vr, _, length = _header(window, value + length, explicit, order)
+    except (_TruncatedError, _MalformedError):
+        return False
+    return first < second < _FIRST_GROUPS_END and not (explicit and not vr)
 
 
 def _split_dataset(
@@ -222,9 +258,16 @@ def _header(window: _Window, at: int, explicit: bool, order: str) -> tuple[int, 
     if vr in _SHORT_VRS:
         (length,) = struct.unpack_from(order + "H", data, place + 6)
         return tag, vr, at + 8, length
-    if vr not in _LONG_VRS:
-        raise _MalformedError("unknown VR")
+    if vr not in _LONG_VRS and not _is_vr(vr):
+        # some files turn to implicit in the middle; padding and garbage do not read like that
+        if order == ">" or group == 0 or at + 8 + length > window.size:
+            raise _MalformedError("no VR")
+        return tag, b"", at + 8, length
     data, place = window.at(at, 12)
+    if vr not in _LONG_VRS and data[place + 6 : place + 8] != b"\0\0":
+        # a VR that no standard knows: newer ones have long lengths, wrong ones mostly not
+        (length,) = struct.unpack_from(order + "H", data, place + 6)
+        return tag, vr, at + 8, length
     (length,) = struct.unpack_from(order + "I", data, place + 8)
     return tag, vr, at + 12, length
 
@@ -264,8 +307,11 @@ def _looks_explicit(window: _Window, at: int) -> bool:
         data, place = window.at(at, 8)
     except _TruncatedError:
         return True
-    vr = data[place + 4 : place + 6]
-    return vr.isalpha() and vr.isupper()
+    return _is_vr(data[place + 4 : place + 6])
+
+
+def _is_vr(letters: bytes) -> bool:
+    return letters.isalpha() and letters.isupper()
 
 
 def _is_malformed(problem: Exception) -> bool:

@@ -35,8 +35,11 @@ LOSSY: Final = frozenset(
         "1.2.840.10008.1.2.4.203",
     }
 )
-"""Two right decoders may differ on these by rounding (JPEG: PS3.5 A.4.1, ISO/IEC 10918-2)."""
+"""Their frames are not those that were encoded."""
 
+ROUNDED: Final = LOSSY - {"1.2.840.10008.1.2.4.81"}
+"""Two right decoders may differ on these by rounding (JPEG: ISO/IEC 10918-2); near-lossless JPEG-LS
+leaves a decoder no choice (ISO/IEC 14495-1)."""
 
 JPEG_2000: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 92, 93))
 """Frames that are broken in some ways end the process if GDCM gets them: it is asked for those

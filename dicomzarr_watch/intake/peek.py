@@ -8,7 +8,7 @@ from io import FileIO
 from pathlib import Path
 
 from dicomzarr_watch.dicom import tags
-from dicomzarr_watch.dicom.part10 import PREAMBLE_BYTES, is_part10, split
+from dicomzarr_watch.dicom.part10 import HEAD_BYTES, is_dicom, split
 from dicomzarr_watch.dicom.values import Values
 
 
@@ -42,7 +42,7 @@ def peek(path: Path) -> Peek:
 
 
 def _peek(stream: FileIO) -> Peek:
-    if not is_part10(stream.read(PREAMBLE_BYTES + 4)):
+    if not is_dicom(stream.read(HEAD_BYTES)):
         return Peek(Kind.NOT_DICOM)
     size = stream.seek(0, 2)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 import zarr
-from archive_cases import CASES, Archived, contents, made, noise, slices, uid
+from archive_cases import CASES, Archived, contents, made, noise, pet, slices, uid
 from dicom_files import slice_dataset, write_slice
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -179,6 +179,31 @@ def test_a_rescale_that_all_share_is_told_once(tmp_path: Path) -> None:
     (image,) = _told(made(tmp_path, lambda f: slices(f, **keywords)))["images"]
     assert image["rescale"] == {"slope": 2.0, "intercept": -1024.0}
     assert image["window"] == {"center": 40.0, "width": 400.0}
+
+
+@pytest.mark.parametrize(
+    ("weight", "suv"),
+    [
+        ("70", {"by": "body weight", "units": "g/ml", "factor": 70e3 / 350e6}),
+        (None, {"why_not": "no weight or no dose"}),
+    ],
+)
+def test_a_pet_tells_its_units_and_what_makes_them_suv(
+    tmp_path: Path, weight: str | None, suv: dict[str, Any]
+) -> None:
+    done = made(tmp_path, lambda folder: pet(folder, PatientWeight=weight))
+    (image,) = _told(done)["images"]
+    assert (image["units"], image["suv"]) == ("BQML", suv)
+
+
+def test_units_that_differ_are_told_per_plane(tmp_path: Path) -> None:
+    def write(folder: Path) -> None:
+        for n, units in enumerate(["HU", "US"]):
+            keywords: dict[str, Any] = {"RescaleType": units, "sop_uid": uid(n)}
+            write_slice(folder / f"{n}", position=(0.0, 0.0, n), **keywords)
+
+    (image,) = _told(made(tmp_path, write))["images"]
+    assert (image["units"], image["suv"]) == (["HU", "US"], None)
 
 
 def test_the_geometry_is_told_in_the_terms_of_simpleitk(tmp_path: Path) -> None:

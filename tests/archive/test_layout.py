@@ -6,8 +6,10 @@ import json
 import math
 import re
 from collections import Counter
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from archive_cases import noise
@@ -25,6 +27,9 @@ from dicomzarr_watch.dicom.stacks import Frame, stack
 GREY = PixelFormat(3, 4, 1, 16, "u", 16, "MONOCHROME2", is_planar=False, is_big_endian=False)
 RGB = PixelFormat(3, 4, 3, 8, "u", 8, "RGB", is_planar=False, is_big_endian=False)
 PLANAR = PixelFormat(3, 4, 3, 8, "u", 8, "RGB", is_planar=True, is_big_endian=False)
+
+
+OME = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
 
 
 def _image(moments: int, slices: int, pixel_format: PixelFormat = GREY) -> ImagePlan:
@@ -197,3 +202,28 @@ def test_numbers_that_are_not_finite_are_spelled_out() -> None:
         "Value": ["NaN", "inf", "-inf", 0.5],
         "more": [{"a": [1.0, "inf"]}],
     }
+
+
+def test_viewers_find_every_image_by_the_ome_document() -> None:
+    images = [
+        replace(_image(5, 2), group="0"),
+        replace(_image(1, 3, RGB), group="1"),
+        replace(_image(1, 1, replace(GREY, kind="f", bits=64)), group="2"),
+    ]
+    found = ET.fromstring(layout.ome_xml(images))  # noqa: S314 - our own
+    assert [image.attrib["ID"] for image in found] == ["Image:0", "Image:1", "Image:2"]
+    pixels = [image[0].attrib for image in found]
+    assert [[p[f"Size{a}"] for a in "TCZYX"] for p in pixels] == [
+        ["5", "1", "2", "3", "4"],
+        ["1", "3", "3", "3", "4"],
+        ["1", "1", "1", "3", "4"],
+    ]
+    assert [p["Type"] for p in pixels] == ["uint16", "uint8", "double"]
+    assert [[child.tag for child in image[0]] for image in found] == [
+        [f"{OME}Channel", f"{OME}MetadataOnly"]
+    ] * 3
+
+
+def test_what_the_ome_document_has_no_type_for_is_left_out_of_it() -> None:
+    images = [replace(_image(1, 1, replace(GREY, bits=64)), group="0")]
+    assert b"Image" not in layout.ome_xml(images)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import zarr
 from archive_cases import CASES, Archived, contents, made, slices, sources
-from dicom_files import BIG, IMPLICIT, PixelCase, write_series
+from dicom_files import AXIAL, BIG, IMPLICIT, PixelCase, slice_dataset, write_series
+from pydicom.dataset import Dataset
 
 from dicomzarr_watch.archive import chunk, layout, reader, witness
 from dicomzarr_watch.archive.restore import restore
@@ -83,6 +85,31 @@ def test_what_cannot_be_compared_is_said_to_be_so_with_the_reason(
     done = made(tmp_path, write, verify=Level.INDEPENDENT)
     said = done.receipt.verified["independent"]
     assert said == {"agree": [], "not_comparable": {"0": reason}, "differ": {}}
+
+
+def _three_orientations(folder: Path) -> None:
+    """Write frames that lie across each other into one file, as localizers do."""
+    made = slice_dataset(pixels=GREY, NumberOfFrames=3, PixelSpacing=None)
+    made.PerFrameFunctionalGroupsSequence = []
+    for orientation in (AXIAL, SAGITTAL, OBLIQUE):
+        place, lie, measures, groups = Dataset(), Dataset(), Dataset(), Dataset()
+        place.ImagePositionPatient = [1, 2, 3]
+        lie.ImageOrientationPatient = list(orientation)
+        measures.PixelSpacing = [2, 2]
+        groups.PlanePositionSequence = [place]
+        groups.PlaneOrientationSequence = [lie]
+        groups.PixelMeasuresSequence = [measures]
+        made.PerFrameFunctionalGroupsSequence.append(groups)
+    made.PixelData = GREY.tobytes() * 3
+    pydicom.dcmwrite(folder / "a.dcm", made, enforce_file_format=True)
+
+
+def test_the_frames_of_one_file_are_not_compared_though_each_is_an_image(tmp_path: Path) -> None:
+    done = made(tmp_path, _three_orientations, verify=Level.INDEPENDENT)
+    reason = "SimpleITK reads multi-frame geometry from the first frame"
+    said = done.receipt.verified["independent"]
+    assert said["not_comparable"] == {f"{n}/0": reason for n in range(3)}
+    assert done.receipt.findings == ()
 
 
 def _instances(files: Path) -> list[Instance]:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copy
 
+import pydicom
 import pytest
 from command_line import Ask, Converted
+from dicom_files import PYDICOM_DATA, slice_dataset, write_slice
 from drops import contents
+from pydicom.encaps import encapsulate
+from pydicom.uid import MPEG4HP41, EncapsulatedPDFStorage, VideoEndoscopicImageStorage
 
 # --- restore ---
 
@@ -170,6 +175,18 @@ def test_a_damaged_store_gives_no_wrong_files(
         assert converted.files[f"one/{name}"] == content
 
 
+def test_an_original_is_known_though_its_pixels_alone_were_kept(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "drop").mkdir()
+    name = "MR_small_RLE.dcm"
+    copy(PYDICOM_DATA / "test_files" / name, tmp_path / "drop")
+    output = tmp_path / "output"
+    asked = ask("convert", tmp_path / "drop", "--output", output, "--keep-encoded", "never")
+    assert asked.code == 0
+    assert ask("verify", output, "--against", tmp_path).code == 0
+    (tmp_path / "drop" / name).write_bytes(b"another")
+    assert ask("verify", output, "--against", tmp_path).code == 1
+
+
 # --- info ---
 
 
@@ -181,6 +198,72 @@ def test_info_tells_a_person_what_is_in_a_store(ask: Ask, converted: Converted) 
         "  3 files, 0.0 MB, 0 of them not as frames",
         "  image 0: z 3 × y 8 × x 6, uint16, 0.5, 0.7, 1.5 mm",
     ]
+
+
+def document(path: Path) -> None:
+    write_slice(
+        path,
+        SOPClassUID=EncapsulatedPDFStorage,
+        Modality="DOC",
+        Rows=None,
+        Columns=None,
+        DocumentTitle="Report",
+        MIMETypeOfEncapsulatedDocument="application/pdf",
+        EncapsulatedDocument=b"%PDF-1.4",
+    )
+    made = pydicom.dcmread(path)
+    del made.PixelData
+    pydicom.dcmwrite(path, made)
+
+
+def video(path: Path) -> None:
+    made = slice_dataset(CineRate="25", NumberOfFrames="40")
+    made.SOPClassUID = VideoEndoscopicImageStorage
+    made.file_meta.TransferSyntaxUID = MPEG4HP41
+    made.PixelData = encapsulate([b"\0\0\0\x18ftyp"])
+    made["PixelData"].is_undefined_length = True
+    made["PixelData"].VR = "OB"
+    pydicom.dcmwrite(path, made)
+
+
+def waveforms(path: Path) -> None:
+    copy(PYDICOM_DATA / "test_files" / "waveform_ecg.dcm", path)
+
+
+def structures(path: Path) -> None:
+    copy(PYDICOM_DATA / "test_files" / "rtstruct.dcm", path)
+
+
+@pytest.mark.parametrize(
+    ("write", "what", "facts"),
+    [
+        (
+            document,
+            "Encapsulated PDF Storage, kept unseen (no-pixel-data)",
+            "document title Report, MIME type application/pdf",
+        ),
+        (
+            video,
+            "Video Endoscopic Image Storage, kept unseen (video), MPEG-4 AVC/H.264 High",
+            "columns 6, rows 8, frames 40, frame rate 25",
+        ),
+        (waveforms, "12-lead ECG Waveform Storage, kept unseen (no-pixel-data)", "waveforms 2"),
+        (
+            structures,
+            "RT Structure Set Storage, kept unseen (no-pixel-data), no transfer syntax",
+            "structure set sep30",
+        ),
+    ],
+)
+def test_info_describes_what_is_not_seen_as_images(
+    ask: Ask, tmp_path: Path, write: Callable[[Path], object], what: str, facts: str
+) -> None:
+    (tmp_path / "drop").mkdir()
+    write(tmp_path / "drop" / "a.dcm")
+    assert ask("convert", tmp_path / "drop", "--output", tmp_path / "output").code == 0
+    (line,) = ask("info", tmp_path / "output").out.splitlines()[2:]
+    assert line.startswith(f"  1 × {what}")
+    assert line.endswith(f", {facts}")
 
 
 def test_info_tells_a_program_of_every_store(ask: Ask, converted: Converted) -> None:

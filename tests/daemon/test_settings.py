@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from shutil import copy
 
 from daemon_process import COMMAND, FAULTY, HAMPERED, clean_environment, once, running
+from dicom_files import pydicom_files
 from drops import brought_back, dropped, fates, made
 
 
@@ -80,6 +82,22 @@ def test_once_ends_with_1_when_attempts_are_used_up(tmp_path: Path) -> None:
     assert (rejected["code"], rejected["cause"]) == ("attempts-used-up", "internal-error")
     assert rejected["told"].startswith("ValueError at faulty.py:")
     assert set(fates(daemon.output / "a").values()) == {"rejected"}
+
+
+def test_a_decoder_that_ends_its_process_costs_the_view_and_not_the_series(tmp_path: Path) -> None:
+    (tmp_path / "inbox" / "a").mkdir(parents=True)
+    source = next(p for p in pydicom_files() if p.name == "SC_rgb_jpeg_dcmtk.dcm")
+    copy(source, tmp_path / "inbox" / "a")
+    (tmp_path / "abort").touch()
+    settings = {"command": FAULTY, "FAULTS": tmp_path, "max_attempts": 2, "retry_max_s": 0.1}
+    code, daemon = once(tmp_path, **settings)
+    assert code == 0
+    (retry,) = daemon.all("job.retry")
+    assert (retry["code"], retry["told"]) == ("worker-died", "signal SIGABRT")
+    (done,) = daemon.all("job.done")
+    assert (done["attempt"], done["findings"]) == (2, ["not-decoded"])
+    assert done["counts"]["frames"] == 0
+    assert brought_back(daemon.output / "a") == {source.name: source.read_bytes()}
 
 
 def test_a_state_folder_has_one_daemon_at_a_time(tmp_path: Path) -> None:

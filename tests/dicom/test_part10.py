@@ -32,7 +32,7 @@ from dicom_files import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicomzarr_watch.dicom.part10 import Element, Part10, is_part10, split
+from dicomzarr_watch.dicom.part10 import Element, Part10, is_dicom, split
 from dicomzarr_watch.dicom.tags import PIXEL_DATA
 
 SHORT_VRS = ["AE", "AT", "CS", "DS", "FD", "IS", "LO", "PN", "SH", "SS", "UI", "US"]
@@ -282,10 +282,10 @@ def test_what_follows_the_pixel_data_is_no_problem_unless_the_file_goes_on(
     "broken",
     [
         bytes.fromhex("fe ff 0d e0 00 00 00 00"),
-        struct.pack("<HH2sH", 0x0010, 0x0010, b"ZZ", 0),
-        struct.pack("<HH2sH", 0x0010, 0x0010, b"??", 0),
+        struct.pack("<HH2sH", 0x0010, 0x0010, b"??", 0xFFFF),
+        bytes(8),
     ],
-    ids=["a delimiter outside of a sequence", "an unknown VR", "no VR"],
+    ids=["a delimiter outside of a sequence", "no VR and no implicit length", "padding"],
 )
 def test_what_cannot_be_an_element_is_malformed(broken: bytes) -> None:
     found = parsed(file_bytes(SMALL[:1]) + broken)
@@ -346,11 +346,67 @@ def test_the_pixel_data_is_where_its_bytes_are(case: PixelCase) -> None:
     assert data[pixel.value : pixel.value + len(case.stored)] == case.stored
 
 
-def test_a_dicom_file_is_known_by_its_prefix_alone() -> None:
-    assert is_part10(PREAMBLE)
-    assert is_part10(b"\xff" * 128 + b"DICM and more")
-    assert not is_part10(PREAMBLE[:131])
-    assert not is_part10(b"DICM" + bytes(128))
+AFTER_AN_ODD_ELEMENT = Plain(0x00100020, "LO", b"ID")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        struct.pack("<HH2sH", 0x0010, 0x0010, b"ZZ", 4) + b"Name",
+        struct.pack("<HH2sHI", 0x0010, 0x0010, b"ZZ", 0, 4) + b"Name",
+        struct.pack("<HHI", 0x0010, 0x0010, 4) + b"Name",
+    ],
+    ids=["an unknown VR", "an unknown VR with a long length", "no VR at all"],
+)
+def test_one_element_with_an_odd_vr_does_not_hide_those_behind_it(odd: bytes) -> None:
+    found = parsed(file_bytes(SMALL[:1]) + odd + element_bytes(AFTER_AN_ODD_ELEMENT, EXPLICIT))
+    assert found.problem == ""
+    assert [e.tag for e in found.elements[-2:]] == [0x00100010, AFTER_AN_ODD_ELEMENT.tag]
+
+
+def test_a_dicom_file_is_known_by_its_prefix() -> None:
+    assert is_dicom(PREAMBLE)
+    assert is_dicom(b"\xff" * 128 + b"DICM and more")
+    assert not is_dicom(PREAMBLE[:131])
+    assert not is_dicom(b"DICM" + bytes(128))
+
+
+@pytest.mark.parametrize("case", [EXPLICIT, IMPLICIT, BIG], ids=str)
+def test_a_data_set_is_known_without_preamble_and_meta_information(case: Encoding) -> None:
+    bare = b"".join(element_bytes(element, case) for element in SMALL)
+    assert is_dicom(bare)
+    found, usual = parsed(bare), parsed(file_bytes(SMALL, case))
+    assert found.is_big_endian == usual.is_big_endian
+    shift = usual.elements[-1].end - len(bare)
+    own = [e for e in usual.elements if e.tag >> 16 != 2]
+    assert [(e.tag, e.vr, e.end) for e in found.elements] == [
+        (e.tag, e.vr, e.end - shift) for e in own
+    ]
+
+
+def test_meta_information_is_known_without_preamble() -> None:
+    whole = file_bytes(SMALL)
+    assert is_dicom(whole[132:])
+    found, usual = parsed(whole[132:]), parsed(whole)
+    assert found.transfer_syntax == usual.transfer_syntax
+    assert [e.end + 132 for e in found.elements] == [e.end for e in usual.elements]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100",
+        b"GIF89a" + bytes(200),
+        b"\x08\x00" * 80,
+        bytes(200),
+        b"\x02\x00\x00\x00UL\x04\x00" + b"\xff" * 120,
+        b"\x10\x00\x10\x00PN\x04\x00Name\x10\x00\x20\x00LO\x02\x00ID",
+    ],
+    ids=["nothing", "one element", "a picture", "a pattern", "zeros", "garbage", "another group"],
+)
+def test_what_only_begins_a_little_like_dicom_is_none(head: bytes) -> None:
+    assert not is_dicom(head)
 
 
 @pytest.mark.parametrize("length", [0, 1, 131, 132])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ NAPARI = """
 import json, sys
 from napari_ome_zarr import napari_get_reader
 layers = [napari_get_reader(path)(path) for path in sys.argv[1:]]
-print(json.dumps([[list(a.shape) for a in data] for ((data, *_),) in layers]))
+print(json.dumps([[list(data[0].shape) for data, *_ in found] for found in layers]))
 """
 
 
@@ -87,24 +87,31 @@ def test_ome_zarr_py_opens_images_with_their_shapes(example: dict[Path, tuple[in
 
 
 def test_napari_opens_images_with_their_shapes(example: dict[Path, tuple[int, ...]]) -> None:
-    _needs_napari()
-    # a process of its own: napari's imports warn, and it brings a plugin for pytest
+    assert _seen_by_napari(list(example)) == [[list(shape)] for shape in example.values()]
+
+
+def test_napari_opens_the_images_of_a_series_by_its_root(
+    example: dict[Path, tuple[int, ...]],
+) -> None:
+    groups = list(example)
+    root = groups[0] if len(groups) == 1 else groups[0].parent
+    assert _seen_by_napari([root]) == [[list(shape) for shape in example.values()]]
+
+
+def _seen_by_napari(places: list[Path]) -> list[list[list[int]]]:
+    """Return the shapes of the layers that napari's reader makes of each place.
+
+    The reader lives in an environment of its own, as it brings plugins for pytest.
+    """
+    python = os.environ.get("NAPARI_PYTHON")
+    if python is None:
+        pytest.skip("needs NAPARI_PYTHON: an interpreter that has the extra `napari`")
     run = subprocess.run(
-        [sys.executable, "-c", NAPARI, *map(str, example)],
-        capture_output=True,
-        text=True,
-        check=True,
+        [python, "-c", NAPARI, *map(str, places)], capture_output=True, text=True, check=True
     )
     said = run.stdout.splitlines()[-1]  # the reader has things to say of its own
-    assert json.loads(said) == [[list(shape)] for shape in example.values()]
-
-
-def _needs_napari() -> None:
-    found = subprocess.run(
-        [sys.executable, "-c", "import napari_ome_zarr"], capture_output=True, check=False
-    )
-    if found.returncode:
-        pytest.skip("needs the extra `napari`")
+    found: list[list[list[int]]] = json.loads(said)
+    return found
 
 
 def _images(series: Archived) -> list[tuple[Path, dict[str, Any]]]:

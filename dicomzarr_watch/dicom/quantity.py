@@ -1,0 +1,187 @@
+"""What a stored value measures: the units after its rescale and, for PET, the factor to SUV.
+
+Nothing is applied to the values. The factor is that of body weight, in g/ml per unit of the
+rescaled value, by the vendor-neutral rules that QIBA publishes for PET; where an element they need
+is not there, the reason is said instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom.nested import dataset
+from dicomzarr_watch.dicom.values import Values
+
+_CT: Final = "1.2.840.10008.5.1.4.1.1.2"
+_PET: Final = "1.2.840.10008.5.1.4.1.1.128"
+_PHILIPS: Final = (0x70530010, "Philips PET Private Group")
+_PHILIPS_SUV: Final = 0x70531000
+_PHILIPS_ACTIVITY: Final = 0x70531009
+_GE: Final = (0x00090010, "GEMS_PETD_01")
+_GE_SCAN_DATE_TIME: Final = 0x0009100D
+_DAY: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Tracer:
+    """What a PET instance says of its dose; None where it says nothing that can be used.
+
+    weight_kg, dose_bq, half_life_s: as named. injected_at may lack its day (then it is that of
+    year 1). to_suv, to_bq_ml: the maker's own factors of a rescaled value.
+    """
+
+    decay_correction: str = ""
+    corrections: tuple[str, ...] = ()
+    weight_kg: float | None = None
+    dose_bq: float | None = None
+    half_life_s: float | None = None
+    injected_at: datetime | None = None
+    series_at: datetime | None = None
+    acquired_at: datetime | None = None
+    scanned_at: datetime | None = None
+    to_suv: float | None = None
+    to_bq_ml: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """units: as the header has them, such as HU or BQML; empty where it says nothing."""
+
+    units: str = ""
+    tracer: Tracer | None = None
+
+
+NOTHING_SAID: Final = Quantity()
+
+
+def quantity(values: Values) -> Quantity:
+    """Return what the stored values of an instance measure once they are rescaled."""
+    sop_class = values.text(tags.SOP_CLASS_UID)
+    said = (values.text(t) for t in (tags.UNITS, tags.DOSE_UNITS, tags.RESCALE_TYPE))
+    # CT says its units only where they are not Hounsfield's (PS3.3 C.8.2.1)
+    is_ct = sop_class == _CT and tags.RESCALE_SLOPE in values
+    units = next(filter(None, said), "HU" if is_ct else "")
+    return Quantity(units, _tracer(values) if sop_class == _PET else None)
+
+
+def suv_factors(quantities: Sequence[Quantity]) -> list[float] | str:
+    """Return a factor for each instance of one image, in its order, or why there are none."""
+    tracers = [q.tracer for q in quantities if q.tracer]
+    if not tracers or len(tracers) < len(quantities):
+        return "not PET"
+    acquired = [t.acquired_at for t in tracers if t.acquired_at]
+    earliest = min(acquired, default=None)
+    found: list[float] = []
+    for q, tracer in zip(quantities, tracers, strict=True):
+        factor = _factor(q.units, tracer, earliest)
+        if isinstance(factor, str):
+            return factor
+        found.append(factor)
+    return found
+
+
+def _factor(units: str, tracer: Tracer, earliest: datetime | None) -> float | str:
+    if units == "GML":
+        return 1.0
+    if not {"ATTN", "DECY"} <= set(tracer.corrections):
+        return "not corrected for attenuation and decay"
+    if units == "CNTS" and tracer.to_suv:
+        return tracer.to_suv
+    if units == "CNTS" and tracer.to_bq_ml:
+        dose = _dose(tracer, earliest)
+        return dose if isinstance(dose, str) else tracer.to_bq_ml * dose
+    return _dose(tracer, earliest) if units == "BQML" else "units that have no SUV"
+
+
+def _dose(tracer: Tracer, earliest: datetime | None) -> float | str:
+    """Return g per Bq: the body's weight over the dose that was left at the reference time."""
+    if not tracer.weight_kg or not tracer.dose_bq:
+        return "no weight or no dose"
+    if tracer.decay_correction == "ADMN":
+        return 1000 * tracer.weight_kg / tracer.dose_bq
+    if tracer.decay_correction != "START":
+        return "no reference time for the decay"
+    scanned_at = _scan_start(tracer, earliest)
+    if not tracer.half_life_s or not tracer.injected_at or not scanned_at:
+        return "no half life or no time of injection"
+    decay_s = _since_injection(tracer.injected_at, scanned_at).total_seconds()
+    if decay_s < 0 or tracer.half_life_s < 0:
+        return "injected after the scan"
+    left = tracer.dose_bq * 2 ** (-decay_s / tracer.half_life_s)
+    return 1000 * tracer.weight_kg / left if left else "no dose left"
+
+
+def _scan_start(tracer: Tracer, earliest: datetime | None) -> datetime | None:
+    """Series made later than they were acquired do not bear the time of the scan."""
+    series_at, acquired_at = tracer.series_at, tracer.acquired_at
+    if series_at and (acquired_at is None or series_at <= acquired_at):
+        return series_at
+    return tracer.scanned_at or earliest
+
+
+def _since_injection(injected_at: datetime, scanned_at: datetime) -> timedelta:
+    """Return the time between; an injection without its day was within the day before the scan."""
+    if injected_at.year > 1:
+        return scanned_at - injected_at
+    return (scanned_at - datetime.combine(scanned_at.date(), injected_at.time())) % _DAY
+
+
+def _tracer(values: Values) -> Tracer:
+    dose = _first_dose(values)
+    is_philips, is_ge = (values.text(tag) == creator for tag, creator in (_PHILIPS, _GE))
+    return Tracer(
+        decay_correction=values.text(tags.DECAY_CORRECTION),
+        corrections=values.texts(tags.CORRECTED_IMAGE),
+        weight_kg=values.decimal(tags.PATIENT_WEIGHT),
+        dose_bq=_number(dose.get("RadionuclideTotalDose")),
+        half_life_s=_number(dose.get("RadionuclideHalfLife")),
+        injected_at=_moment(str(dose.get("RadiopharmaceuticalStartDateTime") or ""))
+        or _moment("00010101" + str(dose.get("RadiopharmaceuticalStartTime") or "?")),
+        series_at=_moment(values.text(tags.SERIES_DATE) + values.text(tags.SERIES_TIME)),
+        acquired_at=_moment(
+            values.text(tags.ACQUISITION_DATE) + values.text(tags.ACQUISITION_TIME)
+        ),
+        scanned_at=_moment(values.text(_GE_SCAN_DATE_TIME)) if is_ge else None,
+        to_suv=values.decimal(_PHILIPS_SUV) if is_philips else None,
+        to_bq_ml=values.decimal(_PHILIPS_ACTIVITY) if is_philips else None,
+    )
+
+
+def _first_dose(values: Values) -> Dataset:
+    try:
+        found = dataset(values, [tags.RADIOPHARMACEUTICAL_INFORMATION_SEQUENCE])
+        items = found.get("RadiopharmaceuticalInformationSequence") or [Dataset()]
+        dose = items[0]
+    except Exception:  # noqa: BLE001 - a broken sequence costs the factor, never the file
+        return Dataset()
+    return dose if isinstance(dose, Dataset) else Dataset()
+
+
+def _number(value: object) -> float | None:
+    try:
+        found = float(str(value))
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _moment(text: str) -> datetime | None:
+    """Return a DICOM date and time, to the second and without offset, or None (PS3.5 6.2).
+
+    Minutes and seconds may be left out.
+    """
+    digits = text.split(".", maxsplit=1)[0].split("+", maxsplit=1)[0][:14]
+    if len(digits) < len("yyyymmddhh"):
+        return None
+    try:
+        # the scanner's clock has no zone
+        return datetime.strptime(digits.ljust(14, "0"), "%Y%m%d%H%M%S")  # noqa: DTZ007
+    except ValueError:
+        return None
