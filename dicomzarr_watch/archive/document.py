@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Final, TypeVar
 
@@ -43,7 +44,7 @@ class Receipt:
     findings: tuple[Finding, ...]
     seconds: dict[str, float]
     is_unchanged: bool = False
-    versions: dict[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the document as it stands on disk."""
@@ -57,7 +58,7 @@ class Receipt:
             "verified": self.verified,
             "findings": [asdict(f) for f in self.findings],
             "seconds": {k: round(v, 4) for k, v in self.seconds.items()},
-            "versions": self.versions,
+            "versions": dict(self.versions),
             "store": layout.STORE_NAME,
         }
 
@@ -86,7 +87,8 @@ def content_hash(files: Iterable[tuple[str, bytes]]) -> str:
     return hashlib.sha256(b"\0".join(lines)).hexdigest()
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Return what the software was that made a store."""
     return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Final
 
 import numpy as np
@@ -131,7 +132,7 @@ def _is_regular(gaps: Vector) -> bool:
 
 def _missing(positions: tuple[float, ...], gaps: Vector) -> tuple[float, ...]:
     """Name the places that whole multiples of the usual gap leave empty."""
-    usual = float(np.median(gaps)) if len(gaps) > 1 else 0.0
+    usual = median(gaps.tolist()) if len(gaps) > 1 else 0.0
     if usual <= 0:
         return ()
     empty: list[float] = []
