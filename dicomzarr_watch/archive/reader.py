@@ -105,18 +105,6 @@ class PlaneRun:
     slices: int
 
 
-def batches(files: Sequence[StoredFile]) -> Iterator[list[StoredFile]]:
-    """Cut files into batches of neighbours, each enough for a thread to rebuild at a time."""
-    own: list[StoredFile] = []
-    for file in files:
-        own.append(file)
-        if sum(f.size for f in own) >= RUN_BYTES:
-            yield own
-            own = []
-    if own:
-        yield own
-
-
 class Store:
     """An opened store."""
 
@@ -140,6 +128,26 @@ class Store:
                 todo="name the folder that ends in series.zarr",
                 private=str(path),
             ) from error
+
+    def batches(self, files: Sequence[StoredFile]) -> Iterator[list[StoredFile]]:
+        """Cut files into batches of neighbours, each enough for a thread to rebuild at a time."""
+        own: list[StoredFile] = []
+        size = 0
+        for file in files:
+            own.append(file)
+            size += max(file.size, self.sample_bytes(file))
+            if size >= RUN_BYTES:
+                yield own
+                own, size = [], 0
+        if own:
+            yield own
+
+    def sample_bytes(self, file: StoredFile) -> int:
+        """Return how many bytes the frames of a file have as stored values."""
+        if not file.frame_count:
+            return 0
+        image = int(self._frames[file.first_frame, 0])
+        return file.frame_count * self.images[image].format.view_bytes
 
     def rebuilt(self, files: Iterable[StoredFile]) -> Iterator[tuple[StoredFile, Iterator[Stored]]]:
         """Yield files with their bytes in pieces; each file's pieces are to be used up in turn.
@@ -189,10 +197,10 @@ class Store:
         blob = {"headers": self._headers, "residue": self._residue}[name]
         return b"".join(blob.pieces(start, end))
 
-    def samples_of(self, file: StoredFile) -> Generator[Samples, None, None]:
-        """Yield the frames of one file; shape as the format's, native byte order."""
+    def samples_of(self, *files: StoredFile) -> Generator[Samples, None, None]:
+        """Yield the frames of files, in order; shape as the format's, native byte order."""
         with ThreadPoolExecutor(1, "read") as ahead:
-            for slab in self._slabs([file], ahead):
+            for slab in self._slabs(files, ahead):
                 yield from slab.samples
 
     def frames_of(self, file: StoredFile) -> list[tuple[int, int]]:
