@@ -108,6 +108,7 @@ def _serve(calls: Connection) -> None:
     """Make calls until no more come; never returns, as what is above it is the parent's."""
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what it means
         os.closerange(3, calls.fileno())  # others wait for the parent to let go of them
         os.closerange(calls.fileno() + 1, _LAST_DESCRIPTOR)
         gc.freeze()  # a collection would make a copy of all memory that is shared
