@@ -1,16 +1,15 @@
 """Compressed series: a verified, published conversion against the two decoders alone.
 
-    python benchmarks/compressed.py [--slices N] [--runs N] [--short]
+    python benchmarks/compressed.py [SERIES] [--runs N] [--short]
 
-A CT is made and encoded in each transfer syntax through pydicom (HTJ2K needs imagecodecs, or is
-left out). The yardstick decodes every frame with the decoder that makes the view and with the one
-that is its witness (once more with the first where there is but one), in one process a core, and
-does nothing else: no hash, no compression, no file.
+The series (a CT that is made, unless SERIES names a folder) is encoded in each transfer syntax
+through pydicom; HTJ2K needs imagecodecs, or is left out. The yardstick decodes every frame with
+the decoder that makes the view and with its witness (with the first once more where there is but
+one), in one process a core, and does nothing else: no hash, no compression, no file.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
@@ -20,7 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from made_series import ct, encoded
-from measured import Converter, compared
+from measured import Converter, arguments, compared
 from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from dicomzarr_watch.dicom.frames import FrameRun
@@ -37,43 +36,36 @@ SYNTAXES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--slices", type=int, default=0)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--work", type=Path, help="a folder on the disk to measure")
-    parser.add_argument("--short", action="store_true")
-    options = parser.parse_args()
-    slices = options.slices or (64 if options.short else 200)
-    with tempfile.TemporaryDirectory(dir=options.work) as folder:
+    options = arguments(__doc__, "series", runs=3)
+    with tempfile.TemporaryDirectory(dir=options.work) as folder, Converter(Path(folder)) as ours:
         place = Path(folder)
-        source = ct(place / "native", slices)
-        converter = Converter(place)
-        with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-            for name, syntax in SYNTAXES.items():
-                series = encoded(source, place / syntax, syntax)
-                if series is None:
-                    print(f"{name}: nothing here encodes it")
-                    continue
-                compared(
-                    f"{name}, {slices} slices",
-                    partial(converter.convert, series),
-                    partial(decoded, pool, series),
-                    runs=options.runs,
-                    goal=GOAL,
-                    is_short=options.short,
-                    decoders=decoders(syntax)[:2],
-                )
-                print(converter.stages)
-        converter.close()
+        source = options.series or ct(place / "native", 64 if options.short else 200)
+        for name, syntax in SYNTAXES.items():
+            series = encoded(source, place / syntax, syntax)
+            if series is None:
+                print(f"{name}: nothing here encodes it")
+                continue
+            compared(
+                name,
+                partial(ours.convert, series),
+                partial(decoded, series),
+                runs=options.runs,
+                goal=GOAL,
+                is_short=options.short,
+                decoders=decoders(syntax)[:2],
+                slices=len(list(series.iterdir())),
+            )
+            print(ours.stages)
 
 
-def decoded(pool: ProcessPoolExecutor, series: Path) -> float:
-    """Decode a series twice; returns the seconds."""
+def decoded(series: Path) -> float:
+    """Decode a series twice; returns the seconds, without those that processes need to start."""
     paths = sorted(series.iterdir())
-    list(pool.map(twice, paths[: os.cpu_count()]))  # every process has its imports
-    start = time.perf_counter()
-    list(pool.map(twice, paths, chunksize=8))
-    return time.perf_counter() - start
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        list(pool.map(twice, paths[:8]))
+        start = time.perf_counter()
+        list(pool.map(twice, paths, chunksize=8))
+        return time.perf_counter() - start
 
 
 def twice(path: Path) -> None:
