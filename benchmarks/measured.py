@@ -141,6 +141,9 @@ class Converter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._engine.close()
 
 

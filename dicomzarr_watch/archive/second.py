@@ -110,7 +110,7 @@ def _block(frames: Iterator[Samples], count: int) -> Samples:
 
 def compared(stored: Samples, encoded: bytes, run: FrameRun) -> Look:
     """Compare decoded frames with what another decoder makes of their encoded bytes."""
-    others = decoders(run.encoding)[1:]
+    others = decoders(run)[1:]
     allowed = LOSSY_STEPS if run.encoding in ROUNDED else 0.0
     for decoder in others:
         try:

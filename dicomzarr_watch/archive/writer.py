@@ -46,6 +46,8 @@ Progress = Callable[[int], None]
 
 _AHEAD: Final = 4
 """Pieces for each thread that are under way or wait to be written."""
+_OPEN_SHARDS: Final = 64
+"""Shards whose files are open at a time; those that wait longest are opened again."""
 
 
 def write(
@@ -235,14 +237,17 @@ class _Writing:
     def _put_plane(self, number: int, plane: int, chunk: bytes) -> None:
         image = self._images[number]
         name, slot = image.shard_of(plane)
-        shard = self._shards.get((number, name))
+        shard = self._shards.pop((number, name), None)
         if shard is None:
             moments, slices = image.shard_planes
             path = self._store / image.path / name
             shard = ShardFile(path, moments * slices, image.planes_in(name))
-            self._shards[number, name] = shard
+        self._shards[number, name] = shard  # behind those that wait longer
         shard.append(slot, chunk)
         if shard.is_full:
             shard.finish()
             del self._shards[number, name]
             self._put(shard.path)
+        # tiles may come in any order, and a process may have only so many files open
+        if resting := next(islice(reversed(self._shards.values()), _OPEN_SHARDS, None), None):
+            resting.close()

@@ -17,6 +17,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
+from dicomzarr_watch.dicom import itk
 from dicomzarr_watch.dicom.frames import (
     FrameRun,
     PixelFormat,
@@ -45,6 +46,13 @@ JPEG_2000: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 92, 93
 """Frames that are broken in some ways end the process if GDCM gets them: it is asked for those
 alone that another decoder has read."""
 
+HTJ2K: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (201, 202, 203))
+"""Decoders of JPEG 2000 read its frames as well (ISO/IEC 15444-15), if they are not told."""
+
+JPEG_EXTENDED: Final = "1.2.840.10008.1.2.4.51"
+JPEG_LOSSLESS: Final = frozenset({"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"})
+_ITK: Final = "SimpleITK"
+
 DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
 
 
@@ -52,17 +60,24 @@ class NotDecodedError(Exception):
     """No decoder could read a frame, or it is not what the header says; the message has no data."""
 
 
-def decoders(transfer_syntax: str) -> tuple[str, ...]:
-    """Return the decoders that are there for a transfer syntax, the first one first."""
-    if transfer_syntax == DEFLATED_FRAMES:
+def decoders(run: FrameRun) -> tuple[str, ...]:
+    """Return the decoders that are there for encoded frames, the first one first."""
+    if run.encoding == DEFLATED_FRAMES:
         return ("zlib",)
+    if run.encoding == JPEG_EXTENDED and run.format.bits_stored > 8:
+        return (_ITK,)  # pydicom asks none of its own for 12 bits
     try:
-        found = tuple(get_decoder(UID(transfer_syntax)).available_plugins)
+        found = tuple(get_decoder(_by_name(run.encoding)).available_plugins)
     except NotImplementedError:
         return ()
-    if transfer_syntax in JPEG_2000:
+    if run.encoding in JPEG_2000 | HTJ2K:
         return tuple(sorted(found, key=("pylibjpeg", "pillow", "gdcm").index))
-    return found
+    return (*found, _ITK) if run.encoding in JPEG_LOSSLESS else found
+
+
+def _by_name(transfer_syntax: str) -> UID:
+    """Return the transfer syntax that all decoders of a codec know it by."""
+    return UID("1.2.840.10008.1.2.4.90" if transfer_syntax in HTJ2K else transfer_syntax)
 
 
 def encoded_frames(stream: IO[bytes], run: FrameRun) -> Iterator[bytes]:
@@ -91,16 +106,7 @@ def decode(frame: bytes, run: FrameRun, decoder: str = "") -> Samples:
     try:
         if run.encoding == DEFLATED_FRAMES:
             return _inflated(frame, run)
-        chosen = get_decoder(UID(run.encoding))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            samples, _ = chosen.as_array(
-                encapsulate([frame], has_bot=False),
-                index=0,
-                raw=True,
-                decoding_plugin=decoder or _only(run.encoding),
-                **_options(run.format),
-            )
+        samples = _decoded(frame, run, decoder)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # decoders raise what they like: a Rust panic is no Exception
@@ -111,9 +117,27 @@ def decode(frame: bytes, run: FrameRun, decoder: str = "") -> Samples:
     return unfolded(samples, run.format)
 
 
-def _only(transfer_syntax: str) -> str:
-    """Return the decoder after which no other is tried, if it is to be so."""
-    return decoders(transfer_syntax)[0] if transfer_syntax in JPEG_2000 else ""
+def _decoded(frame: bytes, run: FrameRun, decoder: str) -> Samples:
+    chosen = decoder or _first(run)
+    if chosen == _ITK:
+        return itk.decoded(frame, run.encoding, run.format)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        samples, _ = get_decoder(_by_name(run.encoding)).as_array(
+            encapsulate([frame], has_bot=False),
+            index=0,
+            raw=True,
+            decoding_plugin=chosen,
+            **_options(run.format),
+        )
+    return samples
+
+
+def _first(run: FrameRun) -> str:
+    """Return the one decoder that is tried; nothing where pydicom is to try one after the other."""
+    is_guarded = run.encoding in JPEG_2000 | HTJ2K
+    first = decoders(run)[:1]
+    return first[0] if first and (is_guarded or first == (_ITK,)) else ""
 
 
 def _inflated(frame: bytes, run: FrameRun) -> Samples:

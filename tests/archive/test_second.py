@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zlib
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from dicomzarr_watch.archive.verify import differing, verdict
 from dicomzarr_watch.archive.work import Finding
 from dicomzarr_watch.dicom import pixels
 from dicomzarr_watch.dicom.frames import FrameRun, Samples
+from dicomzarr_watch.dicom.instance import read_header
 from dicomzarr_watch.dicom.pixels import DEFLATED_FRAMES, decode
 
 FLATE = Encoding(DEFLATED_FRAMES)
@@ -176,7 +178,9 @@ def test_decoders_may_differ_as_far_as_their_codec_has_them_round(
 
 def test_where_there_is_but_one_decoder_it_is_asked_again_and_that_is_told(tmp_path: Path) -> None:
     done = made(tmp_path, _deflated)
-    assert pixels.decoders(FLATE.uid) == ("zlib",)
+    run = read_header(io.BytesIO(deflated_frames())).instance.frames
+    assert isinstance(run, FrameRun)
+    assert pixels.decoders(run) == ("zlib",)
     assert done.receipt.verified["second_look"] == {"no-second-decoder": 1}
     np.testing.assert_array_equal(planes(done.path, "0"), FRAMES)
 
