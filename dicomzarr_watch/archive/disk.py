@@ -6,9 +6,10 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 STAGING: Final = ".staging"
 PROBE: Final = ".probe"
@@ -60,6 +61,30 @@ def make_durable(folder: Path) -> None:
         for name in names:
             sync(Path(root, name))
         sync(Path(root))
+
+
+class Syncing:
+    """Puts files on disk, one after the other, while other work goes on."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "sync")
+        self._under_way: list[Future[None]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def put(self, path: Path) -> None:
+        """Have a file that has been written put on disk; any thread may ask for it."""
+        self._under_way.append(self._pool.submit(sync, path))
+
+    def wait(self) -> None:
+        """Return when all files that were put are on disk; raises what the system refused."""
+        for future in self._under_way:
+            future.result()
+        self._under_way.clear()
 
 
 def sync(path: Path) -> None:

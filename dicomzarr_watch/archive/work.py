@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from io import FileIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dicomzarr_watch.errors import SourceChangedError, from_source_error
 from dicomzarr_watch.identity import Identity
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,12 @@ class _SourceFile(FileIO):
     def read(self, size: int | None = -1, /) -> bytes:
         try:
             return super().read(-1 if size is None else size) or b""
+        except OSError as error:
+            raise from_source_error(error) from error
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        try:
+            return super().readinto(buffer) or 0
         except OSError as error:
             raise from_source_error(error) from error
 

@@ -95,6 +95,7 @@ def restore(
                 opened,
                 destination / below,
                 files,
+                is_durable=True,
                 progress=lambda n, a=advance: a("", n),  # type: ignore[misc]
             )
         size += total
