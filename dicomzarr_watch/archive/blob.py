@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import google_crc32c
-import zarr
+import numpy as np
 from numcodecs import Zstd
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from dicomzarr_watch.archive import layout
+from dicomzarr_watch.archive import layout, node
 from dicomzarr_watch.archive.shard import write_all
 
-CHUNK_KEYS: Final[Any] = {"name": "default", "separator": "."}
 _ZSTD_LEVEL: Final = 1
 
 
@@ -23,15 +23,10 @@ class BlobWriter:
 
     def __init__(self, folder: Path) -> None:
         self.size = 0
-        self._folder = folder
-        self._folder.mkdir()
-        self._codec = Zstd(level=_ZSTD_LEVEL)
+        self.folder = folder
+        self.folder.mkdir()
         self._rest = bytearray()
         self._chunks = 0
-
-    @property
-    def name(self) -> str:
-        return self._folder.name
 
     @property
     def chunk_bytes(self) -> int:
@@ -52,27 +47,41 @@ class BlobWriter:
             self._rest.clear()
 
     def _flush(self, data: bytes) -> None:
-        with (self._folder / f"c.{self._chunks}").open("xb", buffering=0) as stream:
-            write_all(stream.fileno(), _with_checksum(self._codec.encode(data)))
+        with (self.folder / f"c.{self._chunks}").open("xb", buffering=0) as stream:
+            write_all(stream.fileno(), compressed(data))
             os.fsync(stream.fileno())
         self._chunks += 1
 
 
-def create_blob(group: zarr.Group, blob: BlobWriter) -> None:
+def create_blob(blob: BlobWriter) -> None:
     """Write the metadata of an array whose chunks are there."""
-    group.create_array(
-        blob.name,
-        shape=(blob.size,),
-        chunks=(blob.chunk_bytes,),
-        dtype="uint8",
-        compressors=byte_codecs(),
-        chunk_key_encoding=CHUNK_KEYS,
+    write_metadata(blob.folder, (blob.size,), (blob.chunk_bytes,), np.dtype("uint8"))
+
+
+def write_metadata(
+    folder: Path,
+    shape: Sequence[int],
+    chunk: Sequence[int],
+    dtype: np.dtype[Any],
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the metadata of an array that is no image.
+
+    What names, times and offsets say is not hashed, so a checksum stands with them.
+    """
+    node.write_array(
+        folder,
+        shape=shape,
+        chunk=chunk,
+        dtype=dtype,
+        codecs=[node.bytes_codec(dtype), ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec()],
+        attributes=attributes,
     )
 
 
-def byte_codecs() -> list[ZstdCodec | Crc32cCodec]:
-    """Return the codecs of all but the images: what names, times and offsets say is not hashed."""
-    return [ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec()]
+def compressed(data: bytes) -> bytes:
+    """Return the chunk of an array that is no image, as its codecs would."""
+    return _with_checksum(Zstd(level=_ZSTD_LEVEL).encode(data))
 
 
 def _with_checksum(data: bytes) -> bytes:
