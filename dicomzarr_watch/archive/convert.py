@@ -22,6 +22,7 @@ from dicomzarr_watch.archive.transcode import Transcoded, transcoded
 from dicomzarr_watch.archive.twins import Twins, twins
 from dicomzarr_watch.archive.work import Finding, KeepEncoded, Level, Source, Work, opened, sha256
 from dicomzarr_watch.archive.writer import UndecodedError, Written
+from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance, read_header
 from dicomzarr_watch.dicom.model import Elements
@@ -199,10 +200,10 @@ class _Draft:
         )
 
     def _headers(self) -> tuple[list[Instance], Elements]:
-        instances, elements = [], Elements()
+        instances, elements, templates = [], Elements(), Templates()
         for source in self.sources:
             with opened(source) as stream:
-                header = read_header(stream)
+                header = read_header(stream, templates)
             instances.append(header.instance)
             elements.add(header)
             self.progress("headers", header.instance.size)

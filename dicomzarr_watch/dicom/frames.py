@@ -186,9 +186,11 @@ def _encapsulated(
 
 def _as_mosaic(pixel_format: PixelFormat, values: Values) -> PixelFormat:
     slices = mosaic_slices(values)
+    if slices < 1:
+        return pixel_format
     found = replace(pixel_format, mosaic_slices=slices)
     is_whole = not (pixel_format.rows % found.tiles or pixel_format.columns % found.tiles)
-    if slices < 1 or not is_whole or pixel_format.samples > 1 or pixel_format.is_packed:
+    if not is_whole or pixel_format.samples > 1 or pixel_format.is_packed:
         return pixel_format
     tiles = found.tiles
     return replace(found, rows=pixel_format.rows // tiles, columns=pixel_format.columns // tiles)

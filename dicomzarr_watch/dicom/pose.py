@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 Point = tuple[float, float, float]
 Moment = tuple[float, ...]
@@ -16,7 +16,8 @@ Meaning = tuple[tuple[str, str], ...]
 class Pose:
     """One frame's place in the patient and in time.
 
-    position: centre of the first voxel, LPS, mm (PS3.3 C.7.6.2.1.1).
+    position: centre of the first voxel, LPS, mm (PS3.3 C.7.6.2.1.1); of a whole slide, the first
+    pixel of its matrix in the slide's own coordinates, mm.
     orientation: direction cosines of a row, then of a column.
     spacing: between rows, between columns, mm; thickness and spacing_between: mm.
     rescale, window: slope and intercept, centre and width, where they are said for the frame.
@@ -45,6 +46,8 @@ MEANINGS: Final = (
     "echo",
     "reconstruction kernel",
     "tube voltage",
+    "optical path",
+    "focal plane",
     "segment",
 )
 """The names that `Pose.meaning` may hold."""
@@ -65,16 +68,18 @@ FARTHEST_MM: Final = 1e9
 
 def plausible(pose: Pose) -> Pose:
     """Return a pose without the numbers that cannot be true."""
-    return replace(
-        pose,
-        position=pose.position if _is_near(pose.position) else None,
-        orientation=pose.orientation if _is_near(pose.orientation) else None,
-        spacing=pose.spacing if _is_near(pose.spacing) else None,
-        thickness=pose.thickness if _is_near((pose.thickness,)) else None,
-        spacing_between=pose.spacing_between if _is_near((pose.spacing_between,)) else None,
-    )
+    lengths = pose.position, pose.orientation, pose.spacing, pose.thickness, pose.spacing_between
+    if all(map(_is_near, lengths)):
+        return pose
+    names = "position", "orientation", "spacing", "thickness", "spacing_between"
+    wrong: dict[str, Any] = {
+        n: None for n, v in zip(names, lengths, strict=True) if not _is_near(v)
+    }
+    return replace(pose, **wrong)
 
 
-def _is_near(values: tuple[float | None, ...] | None) -> bool:
-    """Tell whether all numbers are there and within bounds; NaN is not."""
-    return values is not None and all(v is not None and abs(v) <= FARTHEST_MM for v in values)
+def _is_near(value: tuple[float, ...] | float | None) -> bool:
+    """Tell whether all numbers that are said are within bounds; NaN is not."""
+    if isinstance(value, tuple):
+        return all(abs(v) <= FARTHEST_MM for v in value)
+    return value is None or abs(value) <= FARTHEST_MM

@@ -16,7 +16,7 @@ from typing import Final
 from dicomzarr_watch.intake.arrival import Arrival, Rules, SeriesKey, Tally, arrivals
 from dicomzarr_watch.intake.census import Census
 from dicomzarr_watch.intake.listing import Entry, Folder, Place, listing
-from dicomzarr_watch.intake.peek import Kind, Peek, peek
+from dicomzarr_watch.intake.peek import Kind, Peek, Peeks
 
 UNREADABLE_AGAIN_S: Final = 2.0
 UNREADABLE_AGAIN_MOST_S: Final = 300.0
@@ -61,7 +61,7 @@ class Inbox:
         known: Iterable[Known] = (),
         *,
         complete: Mapping[SeriesKey, str] | None = None,
-        peek: Callable[[Path], Peek] = peek,
+        peek: Callable[[Path], Peek] | None = None,
     ) -> None:
         """Start from what was known before, if anything.
 
@@ -69,7 +69,7 @@ class Inbox:
         """
         self.folder = folder
         self._rules = rules
-        self._peek = peek
+        self._peek = peek or Peeks()
         self._census = Census()
         self._place: Place | None = None
         self._looked_s = float("-inf")

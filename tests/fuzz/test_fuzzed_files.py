@@ -12,6 +12,7 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Final
 
 import pytest
@@ -42,9 +43,10 @@ from hypothesis import strategies as st
 
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.restore import restore
+from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.frames import FRAMES_LIMIT, FrameRun, NoFrames
 from dicomzarr_watch.dicom.instance import Header, Instance, read_header
-from dicomzarr_watch.dicom.model import VALUE_LIMIT_BYTES, ByReference, Elements
+from dicomzarr_watch.dicom.model import VALUE_LIMIT_BYTES, ByReference, Elements, of_file
 from dicomzarr_watch.dicom.part10 import ELEMENTS_LIMIT, INFLATED_LIMIT_BYTES
 from dicomzarr_watch.dicom.pixels import NotDecodedError, decode
 from dicomzarr_watch.dicom.pose import FARTHEST_MM, Pose
@@ -480,18 +482,47 @@ MUTATIONS = st.one_of(
 
 
 @st.composite
-def fuzzed_files(draw: st.DrawFn) -> bytes:
-    """Draw a file with a few mutations."""
-    content = draw(st.sampled_from(SEEDS))
+def generations(draw: st.DrawFn) -> list[bytes]:
+    """Draw a file, and what becomes of it by one mutation after the other."""
+    found = [draw(st.sampled_from(SEEDS))]
     for mutate in draw(st.lists(MUTATIONS, min_size=1, max_size=4)):
-        content = mutate(content)
-    return content
+        found.append(mutate(found[-1]))
+    return found
+
+
+def fuzzed_files() -> st.SearchStrategy[bytes]:
+    """Draw a file with a few mutations."""
+    return generations().map(lambda found: found[-1])
 
 
 @settings(max_examples=250, deadline=None)
 @given(content=fuzzed_files())
 def test_no_header_raises(content: bytes) -> None:
     headed(content)
+
+
+@settings(max_examples=100, deadline=None)
+@given(found=generations(), order=st.randoms(use_true_random=False))
+def test_files_that_are_alike_are_read_as_each_is_read_alone(
+    found: list[bytes], order: Random
+) -> None:
+    contents = [*found, *found]
+    order.shuffle(contents)
+    templates, together = Templates(), Elements()
+    singles = []
+    for content in contents:
+        alone = read_header(io.BytesIO(content))
+        header = read_header(io.BytesIO(content), templates)
+        assert replace(header, cut=()) == alone
+        together.add(header)
+        own = Elements()
+        own.add(alone)
+        singles.append(own.document([0], lambda v, c=content: c[v.start : v.end].hex()))
+    document = together.document(
+        range(len(contents)), lambda v: contents[v.file][v.start : v.end].hex()
+    )
+    for n, single in enumerate(singles):
+        assert json.dumps(of_file(document, n)) == json.dumps(single["shared"])
 
 
 @settings(max_examples=40, deadline=None)
