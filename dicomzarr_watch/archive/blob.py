@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, Final
 
 import google_crc32c
-import zarr
+import numpy as np
 from numcodecs import Zstd
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from dicomzarr_watch.archive import layout
+from dicomzarr_watch.archive import layout, node
 from dicomzarr_watch.archive.shard import Put, write_all
 
-CHUNK_KEYS: Final[Any] = {"name": "default", "separator": "."}
 _ZSTD_LEVEL: Final = 1
 
 
@@ -25,17 +25,13 @@ class BlobWriter:
     def __init__(self, folder: Path, pool: Executor, put: Put) -> None:
         """Make the array's folder; `put` is told of each file that has been written."""
         self.size = 0
-        self._folder = folder
-        self._folder.mkdir()
+        self.folder = folder
+        self.folder.mkdir()
         self._pool = pool
         self._put = put
         self._rest = bytearray()
         self._chunks = 0
         self._under_way: deque[Future[None]] = deque()
-
-    @property
-    def name(self) -> str:
-        return self._folder.name
 
     @property
     def chunk_bytes(self) -> int:
@@ -60,7 +56,7 @@ class BlobWriter:
         self._settle(0)
 
     def _flush(self, most: int) -> None:
-        path = self._folder / f"c.{self._chunks}"
+        path = self.folder / f"c.{self._chunks}"
         self._under_way.append(self._pool.submit(_write, path, self._rest, self._put))
         self._rest = bytearray()
         self._chunks += 1
@@ -74,25 +70,39 @@ class BlobWriter:
 
 def _write(path: Path, data: bytearray, put: Put) -> None:
     with path.open("xb", buffering=0) as stream:
-        write_all(stream.fileno(), _with_checksum(Zstd(level=_ZSTD_LEVEL).encode(data)))
+        write_all(stream.fileno(), compressed(data))
     put(path)
 
 
-def create_blob(group: zarr.Group, blob: BlobWriter) -> None:
+def create_blob(blob: BlobWriter) -> None:
     """Write the metadata of an array whose chunks are there."""
-    group.create_array(
-        blob.name,
-        shape=(blob.size,),
-        chunks=(blob.chunk_bytes,),
-        dtype="uint8",
-        compressors=byte_codecs(),
-        chunk_key_encoding=CHUNK_KEYS,
+    write_metadata(blob.folder, (blob.size,), (blob.chunk_bytes,), np.dtype("uint8"))
+
+
+def write_metadata(
+    folder: Path,
+    shape: Sequence[int],
+    chunk: Sequence[int],
+    dtype: np.dtype[Any],
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the metadata of an array that is no image.
+
+    What names, times and offsets say is not hashed, so a checksum stands with them.
+    """
+    node.write_array(
+        folder,
+        shape=shape,
+        chunk=chunk,
+        dtype=dtype,
+        codecs=[node.bytes_codec(dtype), ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec()],
+        attributes=attributes,
     )
 
 
-def byte_codecs() -> list[ZstdCodec | Crc32cCodec]:
-    """Return the codecs of all but the images: what names, times and offsets say is not hashed."""
-    return [ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec()]
+def compressed(data: bytes | bytearray) -> bytes:
+    """Return the chunk of an array that is no image, as its codecs would."""
+    return _with_checksum(Zstd(level=_ZSTD_LEVEL).encode(data))
 
 
 def _with_checksum(data: bytes) -> bytes:

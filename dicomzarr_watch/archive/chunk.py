@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
-import zarr
 from numcodecs import Blosc
-from zarr.codecs import BloscCodec, BytesCodec, TransposeCodec
+from zarr.abc.codec import Codec
+from zarr.codecs import BloscCodec, TransposeCodec
 
-from dicomzarr_watch.archive.blob import CHUNK_KEYS
+from dicomzarr_watch.archive import node
 from dicomzarr_watch.archive.layout import ImagePlan
 from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat, Samples, is_verbatim, view
 from dicomzarr_watch.dicom.pixels import decode
@@ -48,27 +49,26 @@ def _compressed(frames: Samples, pixel_format: PixelFormat) -> tuple[bytes, ...]
     return tuple(bytes(_BLOSC.encode(frame)) for frame in stored)
 
 
-def create_image(root: zarr.Group, plan: ImagePlan) -> None:
+def create_image(store: Path, plan: ImagePlan) -> None:
     """Write the metadata of an image; its chunks are as `encoded` makes them."""
     pixel_format = plan.image.format
-    root.create_array(
-        plan.path,
+    codecs: list[Codec] = [TransposeCodec(order=plan.transpose)] if plan.transpose else []
+    node.write_array(
+        store / plan.path,
         shape=plan.shape,
-        chunks=plan.chunk,
-        shards=plan.shard,
+        chunk=plan.chunk,
+        shard=plan.shard,
         dtype=pixel_format.dtype,
-        filters=[TransposeCodec(order=plan.transpose)] if plan.transpose else [],
-        serializer=BytesCodec(endian="big" if pixel_format.is_big_endian else "little"),
-        compressors=[
+        codecs=[
+            *codecs,
+            node.bytes_codec(pixel_format.dtype, is_big_endian=pixel_format.is_big_endian),
             BloscCodec(
                 cname="zstd",
                 clevel=1,
                 shuffle="bitshuffle",
                 typesize=pixel_format.dtype.itemsize,
                 blocksize=_BLOCK_BYTES,
-            )
+            ),
         ],
-        chunk_key_encoding=CHUNK_KEYS,
-        dimension_names=plan.axes,
-        fill_value=0,
+        axes=plan.axes,
     )

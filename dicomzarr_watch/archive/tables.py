@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
-from dicomzarr_watch.archive import layout
-from dicomzarr_watch.archive.blob import CHUNK_KEYS, byte_codecs
+from dicomzarr_watch.archive import layout, node
+from dicomzarr_watch.archive.blob import compressed, write_metadata
 from dicomzarr_watch.archive.layout import Plan
 from dicomzarr_watch.archive.work import Source
 from dicomzarr_watch.dicom.instance import Instance
@@ -33,7 +33,7 @@ class Written:
 
 
 def create_tables(
-    dicom: zarr.Group,
+    dicom: Path,
     plan: Plan,
     sources: Sequence[Source],
     instances: Sequence[Instance],
@@ -64,30 +64,22 @@ def create_tables(
     frames = [place for n in plan.files for place in plan.planes.get(n, ())]
     hashes = b"".join(written.sha256)
     names = layout.names_blob([sources[n].name for n in plan.files])
-    _create(dicom, "index", np.array(index, "int64"), layout.INDEX_COLUMNS)
+    _create(dicom / "index", np.array(index, "<i8"), layout.INDEX_COLUMNS)
     width = len(layout.FRAME_COLUMNS)
-    _create(dicom, "frames", np.array(frames, "uint64").reshape(-1, width), layout.FRAME_COLUMNS)
-    _create(dicom, "sha256", np.frombuffer(hashes, "uint8").reshape(-1, 32))
-    _create(dicom, "names", np.frombuffer(names, "uint8"))
+    _create(dicom / "frames", np.array(frames, "<u8").reshape(-1, width), layout.FRAME_COLUMNS)
+    _create(dicom / "sha256", np.frombuffer(hashes, "uint8").reshape(-1, 32))
+    _create(dicom / "names", np.frombuffer(names, "uint8"))
     if any(sources[n].original_sha256 for n in plan.files):
         own = zip(plan.files, written.sha256, strict=True)
         originals = b"".join(sources[n].original_sha256 or sha256 for n, sha256 in own)
-        _create(dicom, layout.ORIGINALS, np.frombuffer(originals, "uint8").reshape(-1, 32))
+        _create(dicom / layout.ORIGINALS, np.frombuffer(originals, "uint8").reshape(-1, 32))
 
 
-def _create(
-    group: zarr.Group, name: str, values: np.ndarray[Any, Any], columns: Sequence[str] = ()
-) -> None:
+def _create(folder: Path, values: np.ndarray[Any, Any], columns: Sequence[str] = ()) -> None:
     """Write a small array as one chunk."""
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        chunks=tuple(max(n, 1) for n in values.shape),
-        dtype=values.dtype,
-        compressors=byte_codecs(),
-        chunk_key_encoding=CHUNK_KEYS,
-        attributes={"columns": list(columns)} if columns else {},
-        config={"write_empty_chunks": True},
-    )
+    chunk = [max(n, 1) for n in values.shape]
+    attributes = {"columns": list(columns)} if columns else {}
+    write_metadata(folder, values.shape, chunk, values.dtype, attributes)
     if values.size:
-        array[...] = values
+        key = node.SEPARATOR.join(["c", *("0" for _ in chunk)])
+        (folder / key).write_bytes(compressed(values.tobytes()))

@@ -16,12 +16,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-import zarr
-
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.blob import BlobWriter, create_blob
 from dicomzarr_watch.archive.chunk import create_image
 from dicomzarr_watch.archive.layout import Plan
+from dicomzarr_watch.archive.node import write_group
 from dicomzarr_watch.archive.piece import (
     Piece,
     Taken,
@@ -67,15 +66,16 @@ def write(
 
     Raises UndecodedError if frames of some files cannot be decoded; the store is of no use then.
     """
-    root = zarr.open_group(store, mode="w-", attributes=layout.root_attributes(plan.images))
-    dicom = root.create_group(layout.DICOM_GROUP)
+    write_group(store, layout.root_attributes(plan.images))
+    dicom = store / layout.DICOM_GROUP
+    write_group(dicom)
     if len(plan.images) > 1:
-        root.create_group("OME", attributes=layout.series_attributes(plan.images))
+        write_group(store / "OME", layout.series_attributes(plan.images))
         (store / "OME" / layout.OME_XML).write_bytes(layout.ome_xml(plan.images))
     for image in plan.images:
         if image.group:
-            root.create_group(image.group, attributes=layout.image_attributes(image))
-        create_image(root, image)
+            write_group(store / image.group, layout.image_attributes(image))
+        create_image(store, image)
     with ExitStack() as stack:
         pool = ThreadPoolExecutor(threads, "take")
         stack.callback(pool.shutdown, cancel_futures=True)
@@ -90,8 +90,8 @@ def write(
         for n in sorted(writing.unlike):
             writing.keep_pixels(n, sources[n], instances[n])
         writing.finish()
-    create_blob(dicom, writing.headers)
-    create_blob(dicom, writing.residue)
+    create_blob(writing.headers)
+    create_blob(writing.residue)
     written = Written(
         tuple(writing.sha256[n] for n in plan.files),
         tuple(writing.header_at[n] for n in plan.files),
