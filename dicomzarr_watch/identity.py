@@ -18,4 +18,16 @@ class Identity:
     @classmethod
     def of(cls, stat: os.stat_result) -> Identity:
         """Take the identity from a stat of the file."""
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+        return cls(*numbers(stat))
+
+
+def numbers(stat: os.stat_result) -> tuple[int, int, int, int]:
+    """Return the four numbers of an identity, each in 64 bits with a sign.
+
+    Some file systems number files beyond, and a time after the year 2262 is beyond as well.
+    """
+    found = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+    if min(found) >= -(1 << 63) and max(found) < 1 << 63:
+        return found
+    size, mtime_ns, ctime_ns, inode = ((n + (1 << 63)) % (1 << 64) - (1 << 63) for n in found)
+    return size, mtime_ns, ctime_ns, inode

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from dicomzarr_watch.errors import DicomzarrError, RejectError, RetryError, SourceChangedError
@@ -51,3 +53,11 @@ def of_error(error: DicomzarrError) -> Outcome:
         case _:
             ended = Ended.CRASHED
     return Outcome(ended, error.code, str(error), error.private)
+
+
+def of_crash(error: BaseException) -> Outcome:
+    """Class an error that nobody expected; where it came from, without what it said."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    where = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames))
+    code = "out-of-memory" if isinstance(error, MemoryError) else "internal-error"
+    return Outcome(Ended.CRASHED, code, f"{type(error).__name__} at {where}", str(error))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, NoReturn, cast
 
 from dicomzarr_watch.archive.work import Level, Source, Work
+from dicomzarr_watch.engine.child import KEPT_BYTES
 from dicomzarr_watch.engine.local import LocalEngine
 from dicomzarr_watch.errors import RejectError, StopError
 from dicomzarr_watch.identity import Identity
@@ -85,6 +86,17 @@ def _print(_: Path) -> None:
     sys.stderr.flush()
 
 
+def _sign(place: Path) -> None:
+    """Say which process it is."""
+    with (place / "signed").open("a") as stream:
+        stream.write(f"{os.getpid()}\n")
+
+
+def _grow(place: Path) -> None:
+    _sign(place)
+    assert len(b"x" * KEPT_BYTES) == KEPT_BYTES
+
+
 ACTS: Final[dict[str, Callable[[Path], None]]] = {
     "raise": _raise(ValueError("the name of a patient")),
     "out of memory": _raise(MemoryError()),
@@ -95,6 +107,8 @@ ACTS: Final[dict[str, Callable[[Path], None]]] = {
     "hang": _hang,
     "print": _print,
     "be gone": lambda _: None,
+    "sign": _sign,
+    "grow": _grow,
     "be unreadable": _raise(OSError(errno.EIO, "the disk says so")),
     "be refused": _raise(RejectError("over-a-limit")),
     "stop": _raise(StopError("settings-wrong")),

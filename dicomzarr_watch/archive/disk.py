@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 STAGING: Final = ".staging"
+PROBE: Final = ".probe"
 
 
 @contextmanager
@@ -40,6 +41,17 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(stream.fileno())
     part.replace(path)
     sync(path.parent)
+
+
+def takes_files(folder: Path) -> bool:
+    """Tell whether a folder can be written to, by doing so."""
+    probe = folder / PROBE
+    try:
+        write_durably(probe, b"?")
+        probe.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def make_durable(folder: Path) -> None:

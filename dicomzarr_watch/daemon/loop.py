@@ -11,25 +11,26 @@ import os
 import queue
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from dicomzarr_watch import __version__
 from dicomzarr_watch.archive.disk import clear_staging
 from dicomzarr_watch.config import Settings
-from dicomzarr_watch.daemon.reporting import has_rejected, report
+from dicomzarr_watch.daemon.reporting import Reporting
 from dicomzarr_watch.daemon.watching import Watching
 from dicomzarr_watch.daemon.working import Working
 from dicomzarr_watch.engine.local import LocalEngine
 from dicomzarr_watch.intake.wakeup import quieten
-from dicomzarr_watch.ledger.jobs import ACTIVE
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log
 from dicomzarr_watch.operate.systemd import Notifier
 
 ROUND_S: Final = 10.0
 """The longest sleep: the service manager hears of us that often."""
+TOLD_S: Final = 1.0
+"""And no more often than that."""
 
 
 def run(settings: Settings, log: Log, *, is_once: bool = False) -> int:
@@ -58,7 +59,10 @@ def run(settings: Settings, log: Log, *, is_once: bool = False) -> int:
         watching = Watching(settings, log, ledger, lambda: wakes.put("event"), is_once=is_once)
         stack.callback(watching.stop)
         working = Working(settings, log, ledger, engine, watching)
-        loop = _Loop(settings, log, ledger, wakes, watching=watching, working=working)
+        reporting = Reporting(settings.output, log, ledger, watching)
+        loop = _Loop(
+            settings, log, ledger, wakes, watching=watching, working=working, reporting=reporting
+        )
         return loop.run(is_once=is_once)
 
 
@@ -84,6 +88,7 @@ class _Loop:
         *,
         watching: Watching,
         working: Working,
+        reporting: Reporting,
     ) -> None:
         self._settings = settings
         self._log = log
@@ -91,7 +96,9 @@ class _Loop:
         self._wakes = wakes
         self._watching = watching
         self._working = working
+        self._reporting = reporting
         self._notifier = Notifier(os.environ)
+        self._told_s = float("-inf")
         self._stops = 0
 
     def run(self, *, is_once: bool) -> int:
@@ -103,22 +110,33 @@ class _Loop:
             settle_s=self._settings.settle_s,
             is_once=is_once,
         )
-        self._watching.start()
+        self._look(self._watching.start)
         self._notifier.ready()
         while not self._stops:
-            self._working.take_in()
-            self._working.start_due()
-            self._report()
-            if is_once and self._is_idle():
+            self._reporting.stir(self._working.go_on())
+            self._reporting.report()
+            if is_once and self._watching.is_settled and self._working.is_over:
                 break
-            self._notifier.alive(self._status())
+            self._tell()
             now_s = time.monotonic()
             jobs_s = now_s + self._working.next_due_s
             self._sleep(min(self._watching.next_look_s, jobs_s, now_s + ROUND_S))
             if time.monotonic() >= self._watching.next_look_s:
-                self._watching.look()
+                self._look(self._watching.look)
         self._drain()
-        return 1 if is_once and has_rejected(self._ledger) else 0
+        is_left = self._ledger.has_rejected() or self._ledger.is_queued()
+        return 1 if is_once and is_left else 0
+
+    def _look(self, look: Callable[[], None]) -> None:
+        look()
+        self._reporting.stir()
+
+    def _tell(self) -> None:
+        """Say that every part makes progress, once a second at most."""
+        now_s = time.monotonic()
+        if now_s - self._told_s >= TOLD_S and self._notifier.is_heard:
+            self._told_s = now_s
+            self._notifier.alive(self._status())
 
     def _sleep(self, until_s: float) -> None:
         """Wait for a wake-up, then take in all that have come."""
@@ -128,13 +146,7 @@ class _Loop:
                 woken.append(self._wakes.get())
         except queue.Empty:
             return
-        if "event" in woken:
-            self._watching.stir()
         self._stops += woken.count("stop")
-
-    def _is_idle(self) -> bool:
-        counts = self._ledger.counts()
-        return self._watching.is_settled and not any(counts[state] for state in ACTIVE)
 
     def _drain(self) -> None:
         """Let the jobs under way end, for `drain_s` at most; a second signal ends the waiting."""
@@ -144,12 +156,11 @@ class _Loop:
         until_s = time.monotonic() + self._settings.drain_s
         while self._working.running and self._stops < 2 and time.monotonic() < until_s:
             self._sleep(until_s)
-            self._working.take_in()
-        self._report()
+            self._reporting.stir(self._working.take_in())
+        self._working.give_back()
+        self._reporting.stir()
+        self._reporting.report(is_last=True)
         self._log.info(Event.DAEMON_STOPPED, given_back=self._working.running)
-
-    def _report(self) -> None:
-        report(self._settings.output, self._ledger, self._watching, self._log)
 
     def _status(self) -> str:
         counts = self._ledger.counts()

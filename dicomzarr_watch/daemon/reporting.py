@@ -3,52 +3,64 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from dicomzarr_watch.archive.disk import write_durably
 from dicomzarr_watch.daemon.watching import Watching
-from dicomzarr_watch.ledger.account import Fate, account
-from dicomzarr_watch.ledger.jobs import Job
+from dicomzarr_watch.ledger.account import account
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log, Name
 
-
-def report(output: Path, ledger: Ledger, watching: Watching, log: Log) -> None:
-    """Write drop.json of every drop that has become quiet."""
-    quiet = _quiet(ledger, watching)
-    if not quiet:
-        return
-    jobs = {job.id: job for job in ledger.jobs()}
-    for drop in quiet:
-        try:
-            _report(output, drop, ledger, jobs, log)
-        except OSError:
-            return  # a full or lost output; the next round tries again
-        watching.unreported.discard(drop)
+LONG_S: Final = 0.1
+SHARE_OF_TIME: Final = 20.0
+"""A drop whose account takes that long has to wait so many times as long for the next."""
 
 
-def has_rejected(ledger: Ledger) -> bool:
-    """Tell whether a file that is in the inbox was rejected."""
-    jobs = {job.id: job for job in ledger.jobs()}
-    drops = {file.drop for file in ledger.files()}
-    accounts = (account(drop, ledger.files(drop), jobs) for drop in drops)
-    return any(Fate.REJECTED in found["counts"] for found in accounts)
+class Reporting:
+    """What is to be written down, of drops of which anything has changed."""
 
+    def __init__(self, output: Path, log: Log, ledger: Ledger, watching: Watching) -> None:
+        self._output = output
+        self._log = log
+        self._ledger = ledger
+        self._watching = watching
+        self._stirred: set[str] = set()
+        self._not_before_s: dict[str, float] = {}
 
-def _quiet(ledger: Ledger, watching: Watching) -> list[str]:
-    if not watching.is_there or not watching.unreported:
-        return []
-    sight = watching.sight
-    busy = {a.key.drop for a in sight.arrivals if not a.is_complete}
-    return sorted(watching.unreported - busy - sight.fresh - ledger.active_drops())
+    def stir(self, drops: Iterable[str] | None = None) -> None:
+        """Have drops looked at in the next report, or all that are not reported as they are."""
+        self._stirred |= self._ledger.unreported if drops is None else set(drops)
 
+    def report(self, *, is_last: bool = False) -> None:
+        """Write drop.json of those that have become quiet."""
+        now_s = time.monotonic()
+        later = set()
+        for drop in sorted(self._stirred):
+            if not self._watching.is_quiet(drop) or self._ledger.is_active(drop):
+                continue
+            if self._not_before_s.get(drop, now_s) > now_s and not is_last:
+                later.add(drop)
+                continue
+            try:
+                self._report(drop)
+            except OSError:
+                later.add(drop)  # a full or lost output; the next round tries again
+        self._stirred = later
 
-def _report(output: Path, drop: str, ledger: Ledger, jobs: dict[int, Job], log: Log) -> None:
-    found = account(drop, ledger.files(drop), jobs)
-    data = json.dumps(found, indent=1).encode() + b"\n"
-    path = output / drop / "drop.json"
-    if path.exists() and path.read_bytes() == data:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, data)
-    log.info(Event.DROP_FINISHED, drop=Name(drop), **found["counts"])
+    def _report(self, drop: str) -> None:
+        start_s = time.monotonic()
+        jobs = {job.id: job for job in self._ledger.jobs(drop=drop)}
+        found = account(drop, self._ledger.files(drop), jobs)
+        data = json.dumps(found, indent=1).encode() + b"\n"
+        path = self._output / drop / "drop.json"
+        if not (path.exists() and path.read_bytes() == data):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(path, data)
+            self._log.info(Event.DROP_FINISHED, drop=Name(drop), **found["counts"])
+        self._ledger.note_reported(drop)
+        took_s = time.monotonic() - start_s
+        if took_s > LONG_S:
+            self._not_before_s[drop] = start_s + SHARE_OF_TIME * took_s

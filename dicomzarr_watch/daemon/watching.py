@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from threading import Event as Flag
 from typing import Final
 
 from dicomzarr_watch.config import Settings
-from dicomzarr_watch.intake.arrival import Arrival, Rules, SeriesKey
+from dicomzarr_watch.intake.arrival import Arrival, Rules, SeriesKey, Tally
 from dicomzarr_watch.intake.inbox import Inbox, Known, Sight
-from dicomzarr_watch.intake.listing import Entry, Place
+from dicomzarr_watch.intake.listing import Entry, Place, drop_of
 from dicomzarr_watch.intake.peek import Kind, Peek
 from dicomzarr_watch.intake.wakeup import Wakeup
-from dicomzarr_watch.ledger.jobs import State
-from dicomzarr_watch.ledger.store import ArrivingRow, FileRow, Ledger
+from dicomzarr_watch.ledger.jobs import Job, State
+from dicomzarr_watch.ledger.rows import ArrivingRow, FileRow
+from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log, Name
 
 LOOK_PAUSE_S: Final = 0.3
 """The least time between two looks, however many events come."""
 SHARE_OF_TIME: Final = 4.0
-"""A look that takes long is followed by a pause so many times as long."""
+"""A listing that takes long is followed by a pause so many times as long."""
+IDLE_SHARE_OF_TIME: Final = 250.0
+"""And by one so many times as long where events would tell: all in all it costs little then."""
+FILES_CHANGED: Final = "files-changed"
+READ_AT_ONCE: Final = 500
+"""So many headers are read before anything else has its turn."""
 
 
 class Watching:
-    """The inbox over time, and what of it stands in the ledger.
-
-    sight: what the last look found. unreported: drops that changed since drop.json was written.
-    """
+    """The inbox over time, and what of it stands in the ledger."""
 
     def __init__(
         self,
@@ -37,45 +41,52 @@ class Watching:
         *,
         is_once: bool,
     ) -> None:
-        self.sight = Sight(None)
-        self.unreported = {file.drop for file in ledger.files()}
         self._settings = settings
         self._log = log
         self._ledger = ledger
+        self._wake = wake
         hold_s = 0.0 if is_once else settings.truncated_hold_s
         rules = Rules(settings.settle_s, hold_s)
-        self._inbox = Inbox(settings.inbox, rules, map(_known, ledger.files()))
-        self._wakeup = Wakeup(settings.inbox, wake)
-        self._offered = {
+        complete = {
             SeriesKey(job.drop, job.series_uid): job.fingerprint
             for job in ledger.jobs()
             if job.state is not State.WITHDRAWN
         }
-        self._arrivals: dict[SeriesKey, Arrival] = {}
-        self._arriving: dict[SeriesKey, str] = {}
+        known = map(_known, ledger.files())
+        self._inbox = Inbox(settings.inbox, rules, known, complete=complete)
+        self._wakeup = Wakeup(settings.inbox, self._stir)
+        self._arriving: dict[SeriesKey, tuple[str, int]] = {}
+        self._unoffered: dict[SeriesKey, Tally] = {}
+        self._sight = Sight(None)
         self._place: Place | None = None
+        self._unreadable: tuple[str, ...] = ()
         self._is_watched: bool | None = None
-        self._is_missing = self._is_due = False
+        self._is_missing = False
+        self._is_stirred = Flag()
         self._looked_s = self._took_s = 0.0
 
     @property
     def is_there(self) -> bool:
         """Whether the last look found the inbox."""
-        return self.sight.place is not None
+        return self._sight.place is not None
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing in the inbox is waited for."""
-        arrivals = self.sight.arrivals
-        return self.is_there and not self.sight.fresh and all(a.is_complete for a in arrivals)
+        return self.is_there and self._inbox.is_settled and not self._unoffered
 
     @property
     def next_look_s(self) -> float:
         """When to look again, on the monotonic clock."""
+        if not self._sight.is_all_read:
+            return self._looked_s
         earliest_s = self._looked_s + max(LOOK_PAUSE_S, SHARE_OF_TIME * self._took_s)
-        if self._is_due:
+        if self._is_stirred.is_set():
             return earliest_s
-        return max(earliest_s, min(self.sight.due_s, self._looked_s + self._settings.poll_s))
+        poll_s = self._settings.poll_s
+        if self._is_watched:
+            poll_s = max(poll_s, IDLE_SHARE_OF_TIME * self._took_s)
+        return max(earliest_s, min(self._sight.due_s, self._looked_s + poll_s))
 
     @property
     def arriving(self) -> int:
@@ -91,39 +102,64 @@ class Watching:
         """End the observer."""
         self._wakeup.stop()
 
-    def stir(self) -> None:
-        """Take note of an event: look as soon as may be."""
-        self._is_due = True
+    def is_quiet(self, drop: str) -> bool:
+        """Tell whether nothing of a drop is waited for; an inbox that is away says nothing."""
+        return self.is_there and self._inbox.is_quiet(drop)
 
-    def arrival(self, key: SeriesKey) -> Arrival | None:
-        """Return a series as the last look found it."""
-        return self._arrivals.get(key)
+    def tally(self, key: SeriesKey) -> Tally | None:
+        """Return the sums over the files of a series as the last look found it."""
+        return self._inbox.tally(key)
 
-    def forget(self, key: SeriesKey, *, is_changing: bool) -> None:
-        """Offer a series again when it is complete; it settles anew if it is changing."""
-        self._offered.pop(key, None)
-        self._is_due = True
-        if is_changing:
-            self._inbox.disturb(key)
+    def is_complete(self, key: SeriesKey) -> bool:
+        """Tell whether a series is complete."""
+        return self._inbox.is_complete(key)
+
+    def disturb(self, key: SeriesKey) -> None:
+        """Let a series settle anew, because it was found changing while it was read."""
+        self._inbox.disturb(key)
+        self._is_stirred.set()
 
     def look(self) -> None:
-        """List the inbox, record what is new, and offer what is complete."""
-        self._is_due = False
-        start_s = time.monotonic()
-        sight = self._inbox.look(start_s)
-        self._looked_s = time.monotonic()
-        self._took_s = self._looked_s - start_s
-        self._say_of_place(sight)
-        self.sight = sight
-        if sight.place is None:
-            return
-        self._record(sight)
-        self._arrivals = {a.key: a for a in sight.arrivals}
-        news = [a for a in sight.arrivals if self._offered.get(a.key) != a.growth.fingerprint]
-        for arrival in news:
-            if arrival.is_complete:
-                self._offer(arrival)
-        self._note_arriving([a for a in news if not a.is_complete])
+        """List the inbox, or read on in what was found; record and offer what that brings."""
+        now_s = time.monotonic()
+        if self._sight.is_all_read or now_s - self._looked_s > self._settings.poll_s:
+            self._is_stirred.clear()
+            sight = self._inbox.look(now_s)
+            self._looked_s = time.monotonic()
+            self._took_s = self._looked_s - now_s
+            self._say_of_place(sight)
+        else:
+            sight = self._inbox.read(READ_AT_ONCE)
+        self._sight = sight
+        with self._ledger.together():
+            self._record(sight)
+            self._note_arriving(sight)
+            self._unoffered |= {a.key: a.tally for a in sight.arrivals if a.is_complete}
+            self.offer()
+
+    def offer(self) -> None:
+        """Offer what is complete; a series of which another set is under way has to wait."""
+        with self._ledger.together():
+            self._unoffered = {k: t for k, t in self._unoffered.items() if not self._offered(k, t)}
+
+    def _offered(self, key: SeriesKey, tally: Tally) -> bool:
+        others = self._ledger.jobs(State.QUEUED, drop=key.drop, series_uid=key.uid)
+        fingerprint = tally.fingerprint
+        job = self._ledger.offer(key.drop, key.uid, fingerprint, tally.files, tally.bytes)
+        if job is None:
+            return False
+        for other in others:
+            if other.id != job.id:
+                self._log.info(Event.JOB_WITHDRAWN, **told(other), code=FILES_CHANGED)
+        if job.state is State.QUEUED:
+            self._log.info(Event.JOB_QUEUED, **told(job), files=job.files)
+        return True
+
+    def _stir(self) -> None:
+        """Take note of an event, in a thread of watchdog's: look as soon as may be."""
+        if not self._is_stirred.is_set():
+            self._is_stirred.set()
+            self._wake()
 
     def _say_of_place(self, sight: Sight) -> None:
         """Say once when the inbox goes, comes back or is another one; watch it anew then."""
@@ -140,53 +176,52 @@ class Watching:
         if is_other or self._is_missing or not self._wakeup.is_healthy:
             self._watch()
         self._place, self._is_missing = sight.place, False
-        if sight.unreadable and sight.unreadable != self.sight.unreadable:
+        if sight.unreadable and sight.unreadable != self._unreadable:
             self._log.warning(Event.INBOX_UNREADABLE, folders=len(sight.unreadable))
+        self._unreadable = sight.unreadable
 
     def _watch(self) -> None:
         is_watched = self._wakeup.start()
         if is_watched:
             self._log.info(Event.WATCH_STARTED)
-            self._is_due = True  # what came before the watch is found by another look
+            self._is_stirred.set()  # what came before the watch is found by another look
         elif self._is_watched is not False:
             self._log.warning(Event.WATCH_LOST, poll_s=self._settings.poll_s)
         self._is_watched = is_watched
 
     def _record(self, sight: Sight) -> None:
         if sight.changed or sight.gone:
-            self._ledger.record(map(_row, sight.changed), sight.gone)
-        self.unreported |= sight.fresh
+            gone = ((path, drop_of(path.rpartition("/")[0])) for path in sight.gone)
+            self._ledger.record(map(_row, sight.changed), gone)
         for known in sight.changed:
-            self.unreported.add(known.entry.drop)
             if known.peek.kind is Kind.UNREADABLE:
                 self._log.warning(Event.FILE_UNREADABLE, file=Name(known.entry.path))
 
-    def _offer(self, arrival: Arrival) -> None:
-        job = self._ledger.offer(
-            arrival.key.drop,
-            arrival.key.uid,
-            arrival.growth.fingerprint,
-            len(arrival.files),
-            sum(file.identity.size for file in arrival.files),
-        )
-        if job is None:
-            return  # another set of the series is under way; the next look offers again
-        self._offered[arrival.key] = job.fingerprint
-        if job.state is State.QUEUED:
-            self._log.info(Event.JOB_QUEUED, **named(arrival.key), job=job.id, files=job.files)
+    def _note_arriving(self, sight: Sight) -> None:
+        """Keep who is arriving, in the ledger too, and say it once of each."""
+        waiting = {a.key: (a.waits_for, a.tally.files) for a in sight.arrivals if a.waits_for}
+        news = {k: of for k, of in waiting.items() if self._arriving.get(k) != of}
+        over = [*sight.over, *(a.key for a in sight.arrivals if a.is_complete)]
+        over = [key for key in over if key in self._arriving]
+        for key in over:
+            del self._arriving[key]
+        if news or over:
+            rows = [ArrivingRow(k.drop, k.uid, *of) for k, of in news.items()]
+            self._ledger.note_arriving([*rows, *(ArrivingRow(k.drop, k.uid, "", 0) for k in over)])
+        for arrival in sight.arrivals:
+            if arrival.key in news:
+                self._unoffered.pop(arrival.key, None)
+                self._say_arriving(arrival)
+        self._arriving |= news
 
-    def _note_arriving(self, arrivals: list[Arrival]) -> None:
-        self._ledger.note_arriving(
-            ArrivingRow(a.key.drop, a.key.uid, a.waits_for, len(a.files)) for a in arrivals
-        )
-        for arrival in arrivals:
-            told = {**named(arrival.key), "files": len(arrival.files)}
-            before = self._arriving.get(arrival.key)
-            if before is None:
-                self._log.info(Event.SERIES_ARRIVING, **told)
-            if arrival.waits_for == "truncated" != before:
-                self._log.warning(Event.SERIES_HELD, **told, truncated=len(arrival.truncated))
-        self._arriving = {a.key: a.waits_for for a in arrivals}
+    def _say_arriving(self, arrival: Arrival) -> None:
+        fields: dict[str, object] = {**named(arrival.key), "files": arrival.tally.files}
+        waited_for, _ = self._arriving.get(arrival.key, ("", 0))
+        if not waited_for:
+            self._log.info(Event.SERIES_ARRIVING, **fields)
+        if arrival.waits_for == "truncated" != waited_for:
+            fields["truncated"] = arrival.tally.truncated
+            self._log.warning(Event.SERIES_HELD, **fields)
 
 
 def named(key: SeriesKey) -> dict[str, Name]:
@@ -194,21 +229,19 @@ def named(key: SeriesKey) -> dict[str, Name]:
     return {"drop": Name(key.drop), "series": Name(key.uid)}
 
 
+def told(job: Job) -> dict[str, object]:
+    """Return the fields that name a job in the log."""
+    return {**named(SeriesKey(job.drop, job.series_uid)), "job": job.id}
+
+
 def _row(known: Known) -> FileRow:
     entry, said = known.entry, known.peek
     return FileRow(
-        entry.path,
-        entry.drop,
-        entry.identity,
-        said.kind.value,
-        said.series_uid,
-        said.sop_uid,
-        said.transfer_syntax,
-        said.is_truncated,
+        entry.path, entry.drop, entry.identity, said.kind.value, said.series_uid, said.is_truncated
     )
 
 
 def _known(row: FileRow) -> Known:
     """Return what `_row` wrote down."""
-    said = Peek(Kind(row.kind), row.series_uid, row.sop_uid, row.transfer_syntax, row.is_truncated)
+    said = Peek(Kind(row.kind), row.series_uid, is_truncated=row.is_truncated)
     return Known(Entry(row.path, row.identity), said)

@@ -5,21 +5,30 @@ from __future__ import annotations
 import os
 import random
 import time
-from typing import Final
+from contextlib import closing
+from dataclasses import dataclass
 
+from dicomzarr_watch.archive.disk import takes_files
 from dicomzarr_watch.archive.work import Finding, Source, Work
 from dicomzarr_watch.config import Settings
-from dicomzarr_watch.daemon.watching import Watching, named
+from dicomzarr_watch.daemon.watching import FILES_CHANGED, Watching, told
 from dicomzarr_watch.engine.local import LocalEngine
 from dicomzarr_watch.errors import NO_SPACE, OUTPUT_ERROR
-from dicomzarr_watch.intake.arrival import Arrival, SeriesKey
+from dicomzarr_watch.intake.arrival import SeriesKey
 from dicomzarr_watch.intake.listing import Entry
-from dicomzarr_watch.ledger.jobs import Job, Patience, State, ended
+from dicomzarr_watch.ledger.jobs import Job, Patience, State, backoff_s, ended
+from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log
 from dicomzarr_watch.outcome import Ended, Outcome
 
-_OUTPUT_CODES: Final = frozenset({NO_SPACE, OUTPUT_ERROR})
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A job under way, and the files that it was given."""
+
+    job: Job
+    files: tuple[FileRow, ...]
 
 
 class Working:
@@ -38,8 +47,12 @@ class Working:
         self._ledger = ledger
         self._engine = engine
         self._watching = watching
-        self._running: dict[int, tuple[Job, Arrival]] = {}
-        self._paused_until: float | None = None
+        self._running: dict[int, _Attempt] = {}
+        self._paused_until = 0.0
+        self._pauses = 0
+        for job in ledger.lost:
+            if job.state is State.REJECTED:
+                self._log.error(Event.JOB_REJECTED, **told(job), code=job.code)
 
     @property
     def running(self) -> int:
@@ -47,64 +60,106 @@ class Working:
         return len(self._running)
 
     @property
+    def is_over(self) -> bool:
+        """Whether no job is under way, and none waits that has not failed often enough."""
+        most = self._settings.max_attempts
+        is_vain = self._pauses >= most or not self._ledger.is_queued(most_tries=most)
+        return is_vain and not self._running
+
+    @property
     def next_due_s(self) -> float:
         """When the next job that waits is due, in seconds from now."""
         now = time.time()
-        due = [job.due_at for job in self._ledger.jobs(State.QUEUED)]
-        if self._paused_until is not None:
-            due = [self._paused_until]
-        return min((at - now for at in due if at > now), default=float("inf"))
+        if self._pauses:
+            return max(0.0, self._paused_until - now) if not self._running else float("inf")
+        return self._ledger.next_due_at(now) - now
 
-    def start_due(self) -> None:
-        """Start what is due; one job alone while it is to be seen whether the output is back."""
-        if not self._watching.is_there or self._engine.capacity == 0:
-            return
-        now = time.time()
-        if self._paused_until is not None and (self._running or now < self._paused_until):
-            return
-        for job in self._ledger.jobs(State.QUEUED):
-            key = SeriesKey(job.drop, job.series_uid)
-            arrival = self._watching.arrival(key)
-            if arrival is None or arrival.growth.fingerprint != job.fingerprint:
-                self._ledger.withdraw(job)
-                self._watching.forget(key, is_changing=False)
-                continue
-            if job.due_at > now or not arrival.is_complete:
-                continue
-            self._start(self._ledger.claim(job), arrival)
-            if self._engine.capacity == 0 or self._paused_until is not None:
-                return
+    def go_on(self) -> set[str]:
+        """Take in what has ended and start what is due; return the drops of what has ended.
 
-    def take_in(self) -> None:
-        """Record and say how jobs ended."""
+        What is written is on disk before a job starts, at one go for all.
+        """
+        self._engine.tend(is_expecting=self._watching.arriving > 0)
+        with self._ledger.together():
+            drops = self.take_in()
+            self._watching.offer()
+            attempts = self._claimed()
+        for attempt in attempts:
+            self._start(attempt)
+        return drops
+
+    def give_back(self) -> None:
+        """End what is under way at once, to be done after the next start."""
+        self._engine.close()
+        with self._ledger.together():
+            for attempt in self._running.values():
+                self._ledger.give_back(attempt.job)
+
+    def take_in(self) -> set[str]:
+        """Record and say how jobs ended; return their drops."""
+        drops = set()
         for number, outcome in self._engine.results():
-            job, arrival = self._running.pop(number)
-            patience = Patience(
-                self._settings.max_attempts,
-                self._settings.retry_max_s,
-                random.random(),  # noqa: S311 - spreads retries, guards nothing
-            )
-            after = ended(job, outcome, time.time(), patience)
-            self._ledger.settle(after, (file.path for file in arrival.files))
-            self._watching.unreported.add(job.drop)
-            self._say(after, arrival, outcome)
+            attempt = self._running.pop(number)
+            after = ended(attempt.job, outcome, time.time(), self._patience())
+            self._ledger.settle(after, ((f.path, f.identity) for f in attempt.files))
+            self._say(after, outcome)
+            drops.add(after.drop)
+        return drops
 
-    def _start(self, job: Job, arrival: Arrival) -> None:
-        told = named(arrival.key)
-        self._log.info(Event.JOB_STARTED, **told, job=job.id, attempt=job.attempts)
-        self._running[job.id] = (job, arrival)
-        self._engine.submit(job.id, self._work(job, arrival))
+    def _claimed(self) -> list[_Attempt]:
+        """Claim what is due; one job alone while it is to be seen whether the output is back."""
+        now = time.time()
+        room = self._engine.capacity
+        if self._pauses:
+            room = 1 if not self._running and now >= self._paused_until else 0
+        if not self._watching.is_there or not room:
+            return []
+        fit, outdated = self._due(now, room)
+        for job in outdated:
+            self._ledger.withdraw(job)
+            self._log.info(Event.JOB_WITHDRAWN, **told(job), code=FILES_CHANGED)
+        return [
+            _Attempt(self._ledger.claim(job), tuple(self._ledger.files(job.drop, job.series_uid)))
+            for job in fit
+        ]
 
-    def _work(self, job: Job, arrival: Arrival) -> Work:
+    def _due(self, now: float, room: int) -> tuple[list[Job], list[Job]]:
+        """Return jobs that can start, and those on the way whose files are not what they were.
+
+        Of jobs that a daemon was lost over one runs at a time, to tell which of them it is.
+        """
+        fit: list[Job] = []
+        outdated: list[Job] = []
+        is_doubtful = any(attempt.job.losses for attempt in self._running.values())
+        with closing(self._ledger.due(now)) as due:
+            for job in due:
+                key = _key(job)
+                tally = self._watching.tally(key)
+                if tally is None or tally.fingerprint != job.fingerprint:
+                    outdated.append(job)
+                elif self._watching.is_complete(key) and not (job.losses and is_doubtful):
+                    fit.append(job)
+                    is_doubtful = is_doubtful or job.losses > 0
+                if len(fit) == room:
+                    break
+        return fit, outdated
+
+    def _start(self, attempt: _Attempt) -> None:
+        job = attempt.job
+        self._log.info(Event.JOB_STARTED, **told(job), attempt=job.attempts)
+        self._running[job.id] = attempt
+        self._engine.submit(job.id, self._work(attempt))
+
+    def _work(self, attempt: _Attempt) -> Work:
         settings = self._settings
-        entries = [Entry(file.path, file.identity) for file in arrival.files]
+        entries = [Entry(file.path, file.identity) for file in attempt.files]
         sources = [Source(e.name, settings.inbox / e.path, e.identity) for e in entries]
         truncated = tuple(
-            e.name for e, file in zip(entries, arrival.files, strict=True) if file.is_truncated
+            e.name for e, file in zip(entries, attempt.files, strict=True) if file.is_truncated
         )
         held = Finding("held-while-truncated", truncated)
         return Work(
-            drop=arrival.key.drop,
+            drop=attempt.job.drop,
             sources=tuple(sorted(sources, key=lambda s: s.name)),
             output=settings.output,
             verify=settings.verify,
@@ -113,32 +168,53 @@ class Working:
             threads=os.cpu_count() or 1,
             findings=(held,) if truncated else (),
             # a broken frame can end the process that decodes it: the last attempt does without
-            is_decoded=not 1 < job.attempts == settings.max_attempts,
+            is_decoded=not 1 < attempt.job.attempts == settings.max_attempts,
         )
 
-    def _say(self, job: Job, arrival: Arrival, outcome: Outcome) -> None:
-        told = {**named(arrival.key), "job": job.id, "attempt": job.attempts}
+    def _say(self, job: Job, outcome: Outcome) -> None:
+        fields = told(job) | {"attempt": job.attempts}
         why = {"code": job.code, "told": outcome.told, **self._log.private(outcome.private)}
         if outcome.ended is Ended.DONE:
             self._resume()
-            self._log.info(Event.JOB_DONE, **told, code=job.code, **outcome.summary)
+            self._log.info(Event.JOB_DONE, **fields, code=job.code, **outcome.summary)
         elif outcome.ended is Ended.CHANGED:
-            self._watching.forget(arrival.key, is_changing=True)
-            self._log.info(Event.JOB_WITHDRAWN, **told, **why)
+            self._watching.disturb(_key(job))
+            self._log.info(Event.JOB_WITHDRAWN, **fields, **why)
         elif job.state is State.REJECTED:
-            self._log.error(Event.JOB_REJECTED, **told, **why, cause=outcome.code)
-        elif outcome.code in _OUTPUT_CODES:
-            self._pause(job, outcome)
+            self._log.error(Event.JOB_REJECTED, **fields, **why, cause=outcome.code)
+        elif self._is_of_output(outcome):
+            self._pause(outcome)
         else:
             pause_s = round(max(0.0, job.due_at - time.time()), 1)
-            self._log.warning(Event.JOB_RETRY, **told, **why, pause_s=pause_s)
+            self._log.warning(Event.JOB_RETRY, **fields, **why, pause_s=pause_s)
 
-    def _pause(self, job: Job, outcome: Outcome) -> None:
-        if self._paused_until is None:
+    def _is_of_output(self, outcome: Outcome) -> bool:
+        """Tell whether the output is at fault for all jobs; if it takes files, it is for this one.
+
+        A full disk may well have room for a small file.
+        """
+        if outcome.code == OUTPUT_ERROR:
+            return not takes_files(self._settings.output)
+        return outcome.code == NO_SPACE
+
+    def _pause(self, outcome: Outcome) -> None:
+        if not self._pauses:
             self._log.warning(Event.OUTPUT_PAUSED, code=outcome.code, told=outcome.told)
-        self._paused_until = job.due_at
+        self._paused_until = time.time() + backoff_s(self._pauses, self._patience())
+        self._pauses += 1
 
     def _resume(self) -> None:
-        if self._paused_until is not None:
+        if self._pauses:
             self._log.info(Event.OUTPUT_RESUMED)
-        self._paused_until = None
+        self._pauses = 0
+
+    def _patience(self) -> Patience:
+        return Patience(
+            self._settings.max_attempts,
+            self._settings.retry_max_s,
+            random.random(),  # noqa: S311 - spreads retries, guards nothing
+        )
+
+
+def _key(job: Job) -> SeriesKey:
+    return SeriesKey(job.drop, job.series_uid)

@@ -1,40 +1,38 @@
-"""Jobs on this machine, each in a child process of its own.
+"""Jobs on this machine, in children: processes that do one job at a time.
 
-A decoder that crashes, hangs or eats the memory costs one job. Children come from a forkserver
-that has the heavy imports already. A child dies with its daemon, and the next daemon waits until
-the last of them is gone: two never write at the same place.
+A decoder that crashes, hangs or eats the memory costs one job; a fresh child takes the next. One
+that has done well is kept for it, as starting costs more than a small series. Children come from a
+forkserver that has the heavy imports already; where nothing is to be done for a while, both go.
+A child dies with its daemon, and the next daemon waits until the last of them is gone: two never
+write at the same place.
 """
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import multiprocessing
 import os
 import queue
-import signal
 import time
-import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import forkserver
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
+from dicomzarr_watch import lockfile
 from dicomzarr_watch.archive.work import Level, Work
-from dicomzarr_watch.errors import DicomzarrError, StopError
-from dicomzarr_watch.outcome import Ended, Outcome, of_error
+from dicomzarr_watch.engine.child import Child
+from dicomzarr_watch.errors import StopError
+from dicomzarr_watch.outcome import Outcome, of_crash
 
 ORPHANS_WAIT_S: Final = 30.0
-EXIT_S: Final = 5.0
-"""How long a child that has sent its outcome may tidy up."""
+IDLE_S: Final = 30.0
+"""How long children wait for work before their memory is given back."""
 
-_PRELOAD: Final = ("__main__", "dicomzarr_watch.engine.child", "zarrs")
+_PRELOAD: Final = ("__main__", "dicomzarr_watch.engine.job", "zarrs")
 _WITNESS: Final = "dicomzarr_watch.archive.witness"
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class LocalEngine:
@@ -59,65 +57,116 @@ class LocalEngine:
         self._lock = lock
         self._wake = wake
         self._results: queue.SimpleQueue[tuple[int, Outcome]] = queue.SimpleQueue()
-        self._children: dict[int, BaseProcess | None] = {}
+        self._under_way = 0
+        self._used_s = time.monotonic()
         self._supervisors = ThreadPoolExecutor(workers, "supervise")
+        self._children: set[Child] = set()
+        self._free: queue.LifoQueue[Child] = queue.LifoQueue()
+        self._starting = Lock()
+        self._is_closed = False
         self._context = multiprocessing.get_context("forkserver")
         _wait_for_orphans(lock)
         preload = [*_PRELOAD, *([_WITNESS] if level is Level.INDEPENDENT else [])]
         self._context.set_forkserver_preload(preload)
-        with _muted():
-            forkserver.ensure_running()
+        _ensure_forkserver()
 
     @property
     def capacity(self) -> int:
         """How many more jobs can start now."""
-        return self._workers - len(self._children)
+        return self._workers - self._under_way
 
     def submit(self, number: int, work: Work) -> None:
         """Start a job; its outcome comes through `results` under this number."""
-        self._children[number] = None
-        future = self._supervisors.submit(self._supervise, number, work)
-        future.add_done_callback(lambda done: self._ended(number, done))
+        self._under_way += 1
+        _ensure_forkserver()
+        self._supervisors.submit(self._supervise, number, work)
 
     def results(self) -> list[tuple[int, Outcome]]:
         """Return what has ended since the last call; never waits."""
         found = []
         while not self._results.empty():
-            number, outcome = self._results.get()
-            del self._children[number]
-            found.append((number, outcome))
+            found.append(self._results.get())
+        self._under_way -= len(found)
         return found
+
+    def tend(self, *, is_expecting: bool) -> None:
+        """Have at hand what children come from while jobs are coming, and let it go later.
+
+        To be called every now and then.
+        """
+        now_s = time.monotonic()
+        if is_expecting or self._under_way:
+            self._used_s = now_s
+            _ensure_forkserver()
+        elif now_s - self._used_s > IDLE_S:
+            self._put_free_away()
+            _end_forkserver()
 
     def close(self) -> None:
         """End what still runs, at once."""
-        for child in list(self._children.values()):
-            if child is not None:
+        with self._starting:
+            self._is_closed = True
+            for child in self._children:
                 child.kill()
         self._supervisors.shutdown(wait=True)
+        self._put_free_away()
 
-    def _ended(self, number: int, done: Future[Outcome]) -> None:
-        error = done.exception()
-        outcome = done.result() if error is None else _crashed(error)
+    def _supervise(self, number: int, work: Work) -> None:
+        """See one job through, in a thread of its own."""
+        try:
+            outcome = self._done(work)
+        except Exception as error:  # noqa: BLE001 - such as no memory for a child; it is told
+            outcome = of_crash(error)
         self._results.put((number, outcome))
         self._wake()
 
-    def _supervise(self, number: int, work: Work) -> Outcome:
-        """Run one child to its end, which comes by itself or by the time limit."""
-        ours, theirs = self._context.Pipe(duplex=False)
-        child = self._context.Process(
-            target=_child, args=(theirs, work, self._lock, os.getpid()), daemon=True
-        )
-        child.start()
-        self._children[number] = child
-        theirs.close()
+    def _done(self, work: Work) -> Outcome:
+        child = self._free_child() or self._fresh_child()
         try:
-            return _awaited(child, ours, self._timeout_s)
+            return child.done(work, self._timeout_s)
         finally:
-            self._children[number] = None
-            child.kill()
-            child.join()
-            child.close()
-            ours.close()
+            if child.is_fit and not self._is_closed:
+                self._free.put(child)
+            else:
+                self._put_away(child)
+
+    def _free_child(self) -> Child | None:
+        """Return a child that waits; one that has died as it did was not ended by the next job."""
+        while True:
+            try:
+                child = self._free.get_nowait()
+            except queue.Empty:
+                return None
+            if child.is_alive:
+                return child
+            self._put_away(child)
+
+    def _fresh_child(self) -> Child:
+        with self._starting:
+            if self._is_closed:
+                raise RuntimeError("a job after the end")
+            child = Child(self._context, self._lock)
+            self._children.add(child)
+        return child
+
+    def _put_free_away(self) -> None:
+        while (child := self._free_child()) is not None:
+            self._put_away(child)
+
+    def _put_away(self, child: Child) -> None:
+        with self._starting:
+            self._children.discard(child)
+        child.end()
+
+
+def _ensure_forkserver() -> None:
+    with _muted():
+        forkserver.ensure_running()
+
+
+def _end_forkserver() -> None:
+    """Give its memory back; the standard library has no other name for it."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 @contextmanager
@@ -137,106 +186,14 @@ def _muted() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _awaited(child: BaseProcess, results: Connection, timeout_s: float) -> Outcome:
-    if not results.poll(timeout_s):
-        return Outcome(Ended.CRASHED, "timed-out", f"ended after {timeout_s:g} s")
-    try:
-        outcome: Outcome = results.recv()
-    except EOFError:
-        child.join()
-        return Outcome(Ended.CRASHED, "worker-died", _exit_reason(child.exitcode))
-    child.join(EXIT_S)
-    return outcome
-
-
-def _exit_reason(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"signal {signal.Signals(-code).name}"
-    return f"exit code {code}"
-
-
-def _child(results: Connection, work: Work, lock: Path, daemon: int) -> None:
-    """Do one job in a fresh process and send how it ended."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # the daemon decides how long a job may go on
-    held = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(held, fcntl.LOCK_SH)
-    _silence()
-    _end_with_reader(results)
-    if _is_alive(daemon):
-        outcome = _done(work)
-        _outlive_reader(results)
-        results.send(outcome)
-
-
-def _done(work: Work) -> Outcome:
-    from dicomzarr_watch.engine import child  # noqa: PLC0415 - heavy; the forkserver has it
-
-    try:
-        return child.do(work)
-    except DicomzarrError as error:
-        return of_error(error)
-    except Exception as error:  # noqa: BLE001 - whatever it is costs one attempt, with a code
-        return _crashed(error)
-
-
-def _crashed(error: BaseException) -> Outcome:
-    """Class an error that nobody expected; where it came from, without what it said."""
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    where = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames))
-    code = "out-of-memory" if isinstance(error, MemoryError) else "internal-error"
-    return Outcome(Ended.CRASHED, code, f"{type(error).__name__} at {where}", str(error))
-
-
-def _silence() -> None:
-    """Let no library write names of files to the daemon's log."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
-
-
-def _end_with_reader(results: Connection) -> None:
-    """Have the kernel end this process when the pipe loses its reader, whatever it is doing.
-
-    The death of the parent does not do: the forkserver outlives a killed daemon for as long as a
-    child holds the pipe that it waits on. SIGIO ends a process that does not handle it.
-    """
-    fcntl.fcntl(results, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(results, fcntl.F_SETFL, os.O_ASYNC)
-
-
-def _outlive_reader(results: Connection) -> None:
-    """Undo that: reading from the pipe raises SIGIO as well."""
-    fcntl.fcntl(results, fcntl.F_SETFL, 0)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def _wait_for_orphans(lock: Path) -> None:
     """Wait until no child of an earlier daemon holds the lock."""
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    until = time.monotonic() + ORPHANS_WAIT_S
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise StopError(
-                        "orphans",
-                        expected="children of the last daemon to be gone",
-                        found="one that still runs",
-                        todo="end it, then start again",
-                    ) from None
-                time.sleep(0.05)
-            else:
-                return
-    finally:
-        os.close(descriptor)
+    descriptor = lockfile.take(lock, patience_s=ORPHANS_WAIT_S)
+    if descriptor is None:
+        raise StopError(
+            "orphans",
+            expected="children of the last daemon to be gone",
+            found="one that still runs",
+            todo="end it, then start again",
+        )
+    os.close(descriptor)

@@ -32,6 +32,52 @@ class SeriesFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """A set of files as sums over them, so that one more or less is one step.
+
+    mark: the sum of the hashes of the files in their present state, modulo 2**256. It is the
+    identity of the set, whatever the order.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    truncated: int = 0
+    mark: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.mark:064x}"
+
+    def plus(self, file: SeriesFile) -> Tally:
+        return self._with(file, 1)
+
+    def minus(self, file: SeriesFile) -> Tally:
+        return self._with(file, -1)
+
+    def _with(self, file: SeriesFile, count: int) -> Tally:
+        return Tally(
+            self.files + count,
+            self.bytes + count * file.identity.size,
+            self.truncated + count * file.is_truncated,
+            (self.mark + count * _hash(file)) % (1 << 256),
+        )
+
+
+def tally(files: Iterable[SeriesFile]) -> Tally:
+    """Return the sums over some files."""
+    found = Tally()
+    for file in files:
+        found = found.plus(file)
+    return found
+
+
+def _hash(file: SeriesFile) -> int:
+    i = file.identity
+    line = f"{file.path}\0{i.size} {i.mtime_ns} {i.ctime_ns} {i.inode}"
+    return int.from_bytes(hashlib.sha256(line.encode("utf-8", "surrogateescape")).digest())
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """How long to wait, in seconds."""
 
@@ -46,7 +92,7 @@ class Growth:
     since_s: when its present set of files was first seen. looks: how often since.
     """
 
-    fingerprint: str
+    tally: Tally
     since_s: float
     looks: int
 
@@ -60,7 +106,6 @@ class Arrival:
 
     key: SeriesKey
     growth: Growth
-    files: tuple[SeriesFile, ...]
     waits_for: str
     due_s: float
 
@@ -69,50 +114,34 @@ class Arrival:
         return not self.waits_for
 
     @property
-    def truncated(self) -> tuple[str, ...]:
-        return tuple(f.path for f in self.files if f.is_truncated)
-
-
-def fingerprint(files: Iterable[SeriesFile]) -> str:
-    """Return the identity of a set of files in their present state."""
-    digest = hashlib.sha256()
-    for file in sorted(files, key=lambda f: f.path):
-        i = file.identity
-        line = f"{file.path}\0{i.size} {i.mtime_ns} {i.ctime_ns} {i.inode}\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+    def tally(self) -> Tally:
+        return self.growth.tally
 
 
 def arrivals(
     known: Mapping[SeriesKey, Growth],
-    seen: Mapping[SeriesKey, tuple[SeriesFile, ...]],
+    seen: Mapping[SeriesKey, Tally],
     now_s: float,
     rules: Rules,
 ) -> tuple[Arrival, ...]:
     """Judge every series that is seen; one that is no longer seen is not spoken of."""
     return tuple(
-        _arrival(key, known.get(key), files, now_s, rules) for key, files in sorted(seen.items())
+        _arrival(key, known.get(key), found, now_s, rules) for key, found in sorted(seen.items())
     )
 
 
 def _arrival(
-    key: SeriesKey,
-    known: Growth | None,
-    files: tuple[SeriesFile, ...],
-    now_s: float,
-    rules: Rules,
+    key: SeriesKey, known: Growth | None, found: Tally, now_s: float, rules: Rules
 ) -> Arrival:
-    found = fingerprint(files)
-    if known is None or known.fingerprint != found:
+    if known is None or known.tally != found:
         growth = Growth(found, now_s, 1)
     else:
         growth = Growth(found, known.since_s, known.looks + 1)
-    is_truncated = any(f.is_truncated for f in files)
-    hold_s = max(rules.settle_s, rules.truncated_hold_s if is_truncated else 0.0)
+    hold_s = max(rules.settle_s, rules.truncated_hold_s if found.truncated else 0.0)
     settled_s = growth.since_s + rules.settle_s
     due_s = growth.since_s + hold_s
     if now_s < settled_s or growth.looks < 2:
-        return Arrival(key, growth, files, "settle", settled_s)
+        return Arrival(key, growth, "settle", settled_s)
     if now_s < due_s:
-        return Arrival(key, growth, files, "truncated", due_s)
-    return Arrival(key, growth, files, "", now_s)
+        return Arrival(key, growth, "truncated", due_s)
+    return Arrival(key, growth, "", now_s)

@@ -1,22 +1,21 @@
-"""The inbox over time: each look compares the listing with what is known and peeks at the rest."""
+"""The inbox over time: a look compares the listing with what is known; what is new is then read.
+
+Looking and reading are apart, as a million new files take minutes to read. A series is judged once
+for each look, and not before all of its drop has been read.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from dicomzarr_watch.intake.arrival import (
-    Arrival,
-    Growth,
-    Rules,
-    SeriesFile,
-    SeriesKey,
-    arrivals,
-)
-from dicomzarr_watch.intake.listing import Entry, Listing, Place, listing
+from dicomzarr_watch.intake.arrival import Arrival, Rules, SeriesKey, Tally, arrivals
+from dicomzarr_watch.intake.census import Census
+from dicomzarr_watch.intake.listing import Entry, Folder, Place, listing
 from dicomzarr_watch.intake.peek import Kind, Peek, peek
 
 UNREADABLE_AGAIN_S: Final = 2.0
@@ -33,24 +32,27 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What one look found.
+    """What is news after a look, or after reading on.
 
     place: which folder it was; None if the inbox is not there, and then nothing else is said.
-    unreadable: folders that could not be listed. fresh: drops that changed less than `settle_s`
-    ago. due_s: when to look again at the latest; infinity if nothing is waited for.
+    arrivals: the series that were judged: all that are not complete, and those that just became it.
+    over: series that have no file any more. unreadable: folders that could not be listed.
+    is_all_read: whether the headers of all files that were listed have been read. due_s: when to
+    look again at the latest; infinity if nothing is waited for.
     """
 
     place: Place | None
     arrivals: tuple[Arrival, ...] = ()
+    over: tuple[SeriesKey, ...] = ()
     changed: tuple[Known, ...] = ()
     gone: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
-    fresh: frozenset[str] = frozenset()
+    is_all_read: bool = True
     due_s: float = float("inf")
 
 
 class Inbox:
-    """What is known of the inbox; starts from what was known before, if anything."""
+    """What is known of the inbox."""
 
     def __init__(
         self,
@@ -58,93 +60,152 @@ class Inbox:
         rules: Rules,
         known: Iterable[Known] = (),
         *,
+        complete: Mapping[SeriesKey, str] | None = None,
         peek: Callable[[Path], Peek] = peek,
     ) -> None:
+        """Start from what was known before, if anything.
+
+        complete: fingerprints of series that were complete; as long as they are the same they are.
+        """
         self.folder = folder
         self._rules = rules
         self._peek = peek
-        self._known = {k.entry.path: k for k in known}
+        self._census = Census()
         self._place: Place | None = None
-        self._growths: dict[SeriesKey, Growth] = {}
+        self._looked_s = float("-inf")
+        self._open: dict[str, dict[SeriesKey, Arrival | None]] = {}
         self._changed_s: dict[str, float] = {}
-        self._again = {
-            path: (0, float("-inf"))
-            for path, k in self._known.items()
-            if k.peek.kind is Kind.UNREADABLE
-        }
+        self._again: dict[str, tuple[int, float]] = {}
+        self._reading: Iterator[tuple[str, Folder, int]] = iter(())
+        self._unjudged: deque[str] = deque()
+        self._remember(known)
+        self._open_touched()
+        for key, fingerprint in (complete or {}).items():
+            tally = self._census.tallies.get(key)
+            if tally is not None and tally.fingerprint == fingerprint:
+                self._close(key)
 
-    def look(self, now_s: float) -> Sight:
-        """List the inbox and judge what stands in it; time is a monotonic clock, seconds."""
-        found = listing(self.folder)
-        if found is None:
-            return Sight(None)
-        changed = self._take_in(found, now_s)
-        gone = self._let_go(found, now_s)
-        if self._place not in (None, found.place):
-            gone = []  # another folder says nothing of what was in this one
-        self._place = found.place
-        judged = arrivals(self._growths, self._series(), now_s, self._rules)
-        self._growths = {a.key: a.growth for a in judged}
-        settled_s = {drop: at + self._rules.settle_s for drop, at in self._changed_s.items()}
-        fresh = frozenset(drop for drop, at in settled_s.items() if at > now_s)
-        self._changed_s = {drop: self._changed_s[drop] for drop in fresh}
-        waits = [a.due_s for a in judged if not a.is_complete]
-        waits += [settled_s[drop] for drop in fresh]
-        waits += [at for _, at in self._again.values() if at > now_s]
-        due_s = min(waits, default=float("inf"))
-        return Sight(
-            found.place, judged, tuple(changed), tuple(gone), found.unreadable, fresh, due_s
-        )
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is waited for."""
+        return not (self._open or self._changed_s or self._census.unread)
+
+    def is_quiet(self, drop: str) -> bool:
+        """Tell whether nothing of a drop is waited for."""
+        return not any(drop in part for part in (self._open, self._changed_s, self._census.unread))
+
+    def tally(self, key: SeriesKey) -> Tally | None:
+        """Return the sums over the files of a series, if it has any."""
+        return self._census.tallies.get(key)
+
+    def is_complete(self, key: SeriesKey) -> bool:
+        """Tell whether a series has been complete since its files last changed."""
+        return key in self._census.tallies and key not in self._open.get(key.drop, {})
 
     def disturb(self, key: SeriesKey) -> None:
         """Let a series settle anew, because it was found changing while it was read."""
-        self._growths.pop(key, None)
+        if key in self._census.tallies:
+            self._open.setdefault(key.drop, {})[key] = None
 
-    def _take_in(self, found: Listing, now_s: float) -> list[Known]:
-        """Peek at what is new, changed, or could not be read before."""
+    def look(self, now_s: float) -> Sight:
+        """List the inbox and judge what needs no reading; time is a monotonic clock, seconds."""
+        found = listing(self.folder, self._census.drops)
+        if found is None:
+            return Sight(None)
+        changes = self._census.take_in(found.drops)
+        # another folder says nothing of what was in this one
+        gone = changes.gone if self._place in (None, found.place) else ()
+        self._place, self._looked_s = found.place, now_s
+        self._changed_s |= dict.fromkeys(changes.drops, now_s)
+        self._changed_s = {
+            drop: at for drop, at in self._changed_s.items() if at + self._rules.settle_s > now_s
+        }
+        self._try_again(now_s)
+        self._reading = self._census.files()
+        self._unjudged = deque(self._census.unread)
+        self._open_touched()
+        ready = [drop for drop in self._open if drop not in self._census.unread]
+        return self._sight(ready, gone=gone, unreadable=found.unreadable)
+
+    def read(self, most: int) -> Sight:
+        """Read the headers of at most so many files; judge the drops that are read to the end."""
         changed = []
-        for entry in found.entries:
-            known = self._known.get(entry.path)
-            is_same = known is not None and known.entry.identity == entry.identity
-            if is_same and self._again.get(entry.path, (0, float("inf")))[1] > now_s:
-                continue
-            seen = Known(entry, self._peeked(entry, now_s))
-            if not is_same:
-                self._changed_s[entry.drop] = now_s
-            if seen != known:
-                self._known[entry.path] = seen
-                changed.append(seen)
-        return changed
+        for _, folder, number in islice(self._reading, most):
+            entry = folder.entry(number)
+            is_news = entry.path not in self._again
+            seen = self._peeked(entry)
+            self._census.count(folder, number, _uid(seen), is_truncated=seen.is_truncated)
+            if is_news or seen.kind is not Kind.UNREADABLE:
+                changed.append(Known(entry, seen))
+        self._open_touched()
+        ready = []
+        while self._unjudged and self._unjudged[0] not in self._census.unread:
+            ready.append(self._unjudged.popleft())
+        return self._sight(ready, changed=tuple(changed))
 
-    def _peeked(self, entry: Entry, now_s: float) -> Peek:
+    def _sight(
+        self,
+        ready: Iterable[str],
+        changed: tuple[Known, ...] = (),
+        gone: tuple[str, ...] = (),
+        unreadable: tuple[str, ...] = (),
+    ) -> Sight:
+        """Judge the open series of drops that are ready."""
+        keys = [key for drop in ready for key in self._open.get(drop, ())]
+        tallies = self._census.tallies
+        seen = {key: tallies[key] for key in keys if key in tallies}
+        known = {key: a.growth for key in seen if (a := self._open[key.drop][key])}
+        judged = arrivals(known, seen, self._looked_s, self._rules)
+        for arrival in judged:
+            self._open[arrival.key.drop][arrival.key] = arrival
+        over = tuple(key for key in keys if key not in seen)
+        for key in (*over, *(a.key for a in judged if a.is_complete)):
+            self._close(key)
+        is_all_read = not self._census.unread
+        due_s = self._due_s() if is_all_read else self._looked_s
+        return Sight(self._place, judged, over, changed, gone, unreadable, is_all_read, due_s)
+
+    def _due_s(self) -> float:
+        waits = [a.due_s for drop in self._open.values() for a in drop.values() if a]
+        waits += [at + self._rules.settle_s for at in self._changed_s.values()]
+        waits += [at for _, at in self._again.values() if at > self._looked_s]
+        return min(waits, default=float("inf"))
+
+    def _open_touched(self) -> None:
+        for key in self._census.touched:
+            self._open.setdefault(key.drop, {}).setdefault(key, None)
+        self._census.touched.clear()
+
+    def _close(self, key: SeriesKey) -> None:
+        of_drop = self._open[key.drop]
+        del of_drop[key]
+        if not of_drop:
+            del self._open[key.drop]
+
+    def _peeked(self, entry: Entry) -> Peek:
         if entry.is_temporary:
             return Peek(Kind.TEMPORARY)
         found = self._peek(self.folder / entry.path)
-        if found.kind is not Kind.UNREADABLE:
-            self._again.pop(entry.path, None)
-        else:
-            tries, _ = self._again.get(entry.path, (0, 0.0))
+        tries, _ = self._again.pop(entry.path, (0, 0.0))
+        if found.kind is Kind.UNREADABLE:
             pause_s = min(UNREADABLE_AGAIN_S * 2**tries, UNREADABLE_AGAIN_MOST_S)
-            self._again[entry.path] = (min(tries + 1, 30), now_s + pause_s)
+            self._again[entry.path] = (min(tries + 1, 30), self._looked_s + pause_s)
         return found
 
-    def _let_go(self, found: Listing, now_s: float) -> list[str]:
-        """Forget what is gone; nothing is concluded below a folder that could not be listed."""
-        if len(found.entries) == len(self._known):
-            return []
-        hidden = tuple(f"{folder}/" for folder in found.unreadable)
-        seen = {entry.path for entry in found.entries}
-        gone = [p for p in self._known if p not in seen and not p.startswith(hidden)]
-        for path in gone:
-            self._changed_s[self._known.pop(path).entry.drop] = now_s
-            self._again.pop(path, None)
-        return gone
+    def _try_again(self, now_s: float) -> None:
+        """Have files read again that could not be; forget those that changed or are gone."""
+        self._again = {p: t for p, t in self._again.items() if self._census.is_read(p)}
+        for path, (_, at) in self._again.items():
+            if at <= now_s:
+                self._census.forget(path)
 
-    def _series(self) -> dict[SeriesKey, tuple[SeriesFile, ...]]:
-        found: dict[SeriesKey, list[SeriesFile]] = defaultdict(list)
-        for known in self._known.values():
-            entry, said = known.entry, known.peek
-            if said.kind is Kind.DICOM:
-                file = SeriesFile(entry.path, entry.identity, said.is_truncated)
-                found[SeriesKey(entry.drop, said.series_uid)].append(file)
-        return {key: tuple(files) for key, files in found.items()}
+    def _remember(self, known: Iterable[Known]) -> None:
+        for one in known:
+            self._census.remember(one.entry, _uid(one.peek), is_truncated=one.peek.is_truncated)
+            if one.peek.kind is Kind.UNREADABLE:
+                self._again[one.entry.path] = (0, float("-inf"))
+
+
+def _uid(found: Peek) -> str | None:
+    """Return the series that a file counts for; None if it is no DICOM."""
+    return found.series_uid if found.kind is Kind.DICOM else None

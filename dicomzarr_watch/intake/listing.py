@@ -1,19 +1,21 @@
 """What stands in the inbox now: every regular file below it, and what could not be looked at.
 
 Symbolic links are not followed and sockets, devices and pipes passed over. Hidden and temporary
-names are listed but marked: they are on their way to another name.
+names are listed but marked: they are on their way to another name. Files are kept in columns, a
+folder each: a million of them are to fit in memory, and to be compared in no time.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from dicomzarr_watch.identity import Identity
+from dicomzarr_watch.identity import Identity, numbers
 
 LOOSE: Final = "_loose"
 """The drop of files that lie straight in the inbox."""
@@ -48,10 +50,7 @@ class Entry:
     @property
     def drop(self) -> str:
         """The top-level folder, or LOOSE; a folder that is called so has a further underscore."""
-        top, slash, _ = self.path.partition("/")
-        if not slash:
-            return LOOSE
-        return f"{top}_" if top.startswith(LOOSE) else top
+        return drop_of(self.path.rpartition("/")[0])
 
     @property
     def name(self) -> str:
@@ -64,13 +63,45 @@ class Entry:
         return any(is_temporary(part) for part in self.path.split("/"))
 
 
+@dataclass(slots=True)
+class Folder:
+    """The files straight in one folder, in no order; not to be changed once it is listed.
+
+    path: relative to the inbox, empty for the inbox itself. stamps: four numbers for each of the
+    names, an Identity.
+    """
+
+    path: str
+    names: list[str] = field(default_factory=list)
+    stamps: array[int] = field(default_factory=lambda: array("q"))
+
+    def stamp(self, number: int) -> array[int]:
+        return self.stamps[4 * number : 4 * number + 4]
+
+    def entry(self, number: int) -> Entry:
+        name = self.names[number]
+        path = f"{self.path}/{name}" if self.path else name
+        return Entry(path, Identity(*self.stamp(number)))
+
+
+Drops = dict[str, dict[str, Folder]]
+"""The folders that have files, by their path, of each drop."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One look. unreadable: folders that could not be listed."""
+    """One look. unreadable: folders that could not be listed; below them all is as before."""
 
     place: Place
-    entries: tuple[Entry, ...]
+    drops: Drops
     unreadable: tuple[str, ...] = ()
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All files, by path."""
+        folders = (folder for drop in self.drops.values() for folder in drop.values())
+        found = (folder.entry(n) for folder in folders for n in range(len(folder.names)))
+        return tuple(sorted(found, key=lambda e: e.path))
 
 
 def is_temporary(name: str) -> bool:
@@ -78,51 +109,82 @@ def is_temporary(name: str) -> bool:
     return name.startswith(".") or name.lower().endswith(_TEMPORARY_ENDINGS)
 
 
-def listing(inbox: Path) -> Listing | None:
-    """List the inbox; None if it is not there, which says nothing about its files."""
+def drop_of(folder: str) -> str:
+    """Return the drop that a folder of the inbox belongs to."""
+    top = folder.partition("/")[0]
+    if not top:
+        return LOOSE
+    return f"{top}_" if top.startswith(LOOSE) else top
+
+
+def listing(inbox: Path, before: Drops | None = None) -> Listing | None:
+    """List the inbox; None if it is not there, which says nothing about its files.
+
+    before: what an earlier listing found. Folders that are the same are given as these objects.
+    """
     try:
         found = inbox.stat()
         if not stat.S_ISDIR(found.st_mode):
             return None
-        unreadable: list[str] = []
-        entries = tuple(sorted(_walk(inbox, unreadable), key=lambda e: e.path))
+        walk = _Walk(inbox, before or {})
+        walk.go()
         after = inbox.stat()
     except OSError:
         return None
     place = Place(found.st_dev, found.st_ino)
     if place != Place(after.st_dev, after.st_ino):
         return None  # exchanged while it was read
-    return Listing(place, entries, tuple(unreadable))
+    return Listing(place, walk.drops, tuple(walk.unreadable))
 
 
-def _walk(inbox: Path, unreadable: list[str]) -> Iterator[Entry]:
-    folders = [""]
-    while folders:
-        folder = folders.pop()
-        try:
-            with os.scandir(inbox / folder) as found:
-                children = list(found)
-        except FileNotFoundError:
-            if not folder:
-                raise
-            continue  # gone since its parent was read
-        except OSError:
-            if not folder:
-                raise
-            unreadable.append(folder)
-            continue
+class _Walk:
+    """One way through the inbox."""
+
+    def __init__(self, inbox: Path, before: Drops) -> None:
+        self.drops: Drops = {}
+        self.unreadable: list[str] = []
+        self._inbox = os.fspath(inbox)
+        self._before = before
+
+    def go(self) -> None:
+        """Look into every folder; raises OSError if the inbox itself cannot be listed."""
+        todo = [""]
+        while todo:
+            path = todo.pop()
+            before = self._before.get(drop_of(path), {})
+            try:
+                folder, below = self._listed(path)
+            except OSError as error:
+                if not path:
+                    raise
+                if isinstance(error, FileNotFoundError):
+                    continue  # gone since its parent was read
+                self.unreadable.append(path)
+                self._keep({p: f for p, f in before.items() if f"{p}/".startswith(f"{path}/")})
+                continue
+            todo += below
+            if folder.names:
+                known = before.get(path)
+                self._keep({path: known if known == folder else folder})
+
+    def _keep(self, folders: Mapping[str, Folder]) -> None:
+        for path, folder in folders.items():
+            self.drops.setdefault(drop_of(path), {})[path] = folder
+
+    def _listed(self, path: str) -> tuple[Folder, list[str]]:
+        """Return the files in a folder, and the folders in it."""
+        folder, below = Folder(path), []
+        with os.scandir(f"{self._inbox}/{path}") as found:
+            children = list(found)
         for child in children:
-            path = f"{folder}/{child.name}" if folder else child.name
             if child.is_dir(follow_symlinks=False):
-                folders.append(path)
-            else:
-                yield from _entry(child, path)
-
-
-def _entry(child: os.DirEntry[str], path: str) -> Iterator[Entry]:
-    try:
-        found = child.stat(follow_symlinks=False)
-    except OSError:
-        return  # gone since its folder was read
-    if stat.S_ISREG(found.st_mode):
-        yield Entry(path, Identity.of(found))
+                below.append(f"{path}/{child.name}" if path else child.name)
+                continue
+            try:
+                state = child.stat(follow_symlinks=False)
+            except OSError:
+                continue  # gone since its folder was read
+            if stat.S_ISREG(state.st_mode):
+                folder.names.append(child.name)
+                folder.stamps.extend(numbers(state))
+        return folder, below

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from dicomzarr_watch.ledger.jobs import Job, State
-from dicomzarr_watch.ledger.store import FileRow
+from dicomzarr_watch.ledger.rows import FileRow
 
 SCHEMA_VERSION: Final = 1
 

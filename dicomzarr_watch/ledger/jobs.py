@@ -1,7 +1,8 @@
 """The states of a job, and which comes next. The table is the whole truth; nothing here acts.
 
 A job is one set of files of one series, named by its fingerprint. An attempt is counted before it
-starts; the surroundings' failures, files that change and the daemon's own end give it back.
+starts; the surroundings' failures, files that change and the daemon's own end give it back. A
+daemon that is lost is counted apart: a job that it is lost over again and again is the reason.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from typing import Final
 from dicomzarr_watch.outcome import Ended, Outcome
 
 ATTEMPTS_USED_UP: Final = "attempts-used-up"
+DAEMON_LOST: Final = "daemon-lost"
+MOST_LOSSES: Final = 20
+"""So often in a row may the daemon be lost while a job runs; chance alone does not come so far."""
 
 
 class State(StrEnum):
@@ -60,6 +64,7 @@ class Job:
     """One row; times in seconds since the epoch.
 
     tries: attempts that the surroundings failed, for the back-off alone.
+    losses: how often in a row the daemon was lost while it ran.
     """
 
     id: int
@@ -75,6 +80,7 @@ class Job:
     code: str = ""
     folder: str = ""
     revision: int = 0
+    losses: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +105,28 @@ def claimed(job: Job) -> Job:
     return replace(step(job, Step.CLAIM), attempts=job.attempts + 1, code="")
 
 
-def recovered(job: Job) -> Job:
-    """Give back what the daemon's end interrupted; that was not the job's fault."""
+def given_back(job: Job) -> Job:
+    """Take back an attempt that the daemon ended in good order."""
     return replace(step(job, Step.RECOVER), attempts=job.attempts - 1, due_at=0.0)
+
+
+def lost(job: Job, now: float) -> Job:
+    """Say what becomes of a job that was running as the daemon was lost: later, or never again.
+
+    It uses no attempt up, since a lost daemon is mostly not the job's fault; it comes after those
+    that wait, so that one whose fault it is does not keep them from being done.
+    """
+    losses = job.losses + 1
+    if losses >= MOST_LOSSES:
+        return replace(step(job, Step.REJECT), code=DAEMON_LOST, losses=losses)
+    return replace(given_back(job), losses=losses, due_at=now)
 
 
 def ended(job: Job, outcome: Outcome, now: float, patience: Patience) -> Job:
     """Decide what becomes of a running job; raises IllegalStepError for any other."""
     if job.state is not State.RUNNING:
         raise IllegalStepError(f"{outcome.ended} on a job that is {job.state}")
+    job = replace(job, losses=0)  # it ended, and the daemon did not
     match outcome.ended:
         case Ended.DONE:
             return replace(

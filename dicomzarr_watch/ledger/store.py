@@ -1,98 +1,105 @@
 """The ledger in SQLite: WAL, synchronous=FULL, one writer by an exclusive lock.
 
-Paths are bytes in the file and `str` with surrogate escapes outside it, as `os.fsencode` has it.
+Every question is answered by an index: what is asked for again and again may not take longer the
+more has been done.
 """
 
 from __future__ import annotations
 
-import fcntl
+import math
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from dicomzarr_watch import lockfile
 from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.ledger.jobs import ACTIVE, Job, State, Step, claimed, recovered, step
+from dicomzarr_watch.ledger.jobs import ACTIVE, Job, State, Step, claimed, given_back, lost, step
+from dicomzarr_watch.ledger.rows import (
+    ArrivingRow,
+    FileRow,
+    arriving_row,
+    file_row,
+    file_values,
+    job_row,
+    job_values,
+    numbers,
+)
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 LOCK_PATIENCE_S: Final = 0.3
 _SCHEMA: Final = """
 CREATE TABLE files (
     path BLOB PRIMARY KEY, drop_name BLOB NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
     inode INTEGER NOT NULL, kind TEXT NOT NULL, series_uid TEXT NOT NULL,
-    sop_uid TEXT NOT NULL, transfer_syntax TEXT NOT NULL, is_truncated INTEGER NOT NULL,
-    is_present INTEGER NOT NULL DEFAULT 1, job INTEGER
+    is_truncated INTEGER NOT NULL, is_present INTEGER NOT NULL, job INTEGER
 ) WITHOUT ROWID;
-CREATE INDEX files_by_drop ON files (drop_name);
+CREATE INDEX files_by_series ON files (drop_name, series_uid);
 CREATE TABLE jobs (
     id INTEGER PRIMARY KEY, drop_name BLOB NOT NULL, series_uid TEXT NOT NULL,
     fingerprint TEXT NOT NULL, files INTEGER NOT NULL, bytes INTEGER NOT NULL,
     state TEXT NOT NULL, attempts INTEGER NOT NULL, tries INTEGER NOT NULL, due_at REAL NOT NULL,
-    code TEXT NOT NULL, folder TEXT NOT NULL, revision INTEGER NOT NULL,
+    code TEXT NOT NULL, folder TEXT NOT NULL, revision INTEGER NOT NULL, losses INTEGER NOT NULL,
     UNIQUE (drop_name, series_uid, fingerprint)
 );
-CREATE INDEX jobs_by_state ON jobs (state);
+CREATE INDEX jobs_by_state ON jobs (state, due_at);
+CREATE INDEX jobs_by_drop ON jobs (drop_name, state);
 CREATE TABLE arriving (
     drop_name BLOB NOT NULL, series_uid TEXT NOT NULL, waits_for TEXT NOT NULL,
     files INTEGER NOT NULL, PRIMARY KEY (drop_name, series_uid)
 ) WITHOUT ROWID;
+CREATE TABLE unreported (drop_name BLOB PRIMARY KEY) WITHOUT ROWID;
 """
-_FILES: Final = (
-    "SELECT path, drop_name, size, mtime_ns, ctime_ns, inode, kind, series_uid, sop_uid,"
-    " transfer_syntax, is_truncated, job, is_present FROM files"
+_FILE_COLUMNS: Final = (
+    "path, drop_name, size, mtime_ns, ctime_ns, inode, kind, series_uid, is_truncated,"
+    " is_present, job"
 )
+_IDENTITY: Final = "(size, mtime_ns, ctime_ns, inode)"
+_RECORD: Final = (
+    f"INSERT INTO files ({_FILE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,1,NULL)"  # noqa: S608 - ours
+    " ON CONFLICT (path) DO UPDATE SET"
+    f" job = CASE WHEN {_IDENTITY} = (excluded.size, excluded.mtime_ns, excluded.ctime_ns,"
+    " excluded.inode) THEN job END, size = excluded.size, mtime_ns = excluded.mtime_ns,"
+    " ctime_ns = excluded.ctime_ns, inode = excluded.inode, kind = excluded.kind,"
+    " series_uid = excluded.series_uid, is_truncated = excluded.is_truncated, is_present = 1"
+)
+_FILES: Final = f"SELECT {_FILE_COLUMNS} FROM files"  # noqa: S608 - ours
 _JOBS: Final = (
     "SELECT id, drop_name, series_uid, fingerprint, files, bytes, state, attempts, tries, due_at,"
-    " code, folder, revision FROM jobs"
+    " code, folder, revision, losses FROM jobs"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class FileRow:
-    """One file of the inbox; job: the number of the job that it went through last, if any."""
-
-    path: str
-    drop: str
-    identity: Identity
-    kind: str
-    series_uid: str = ""
-    sop_uid: str = ""
-    transfer_syntax: str = ""
-    is_truncated: bool = False
-    job: int | None = None
-    is_present: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ArrivingRow:
-    """A series that is not complete yet."""
-
-    drop: str
-    series_uid: str
-    waits_for: str
-    files: int
+_REJECTED: Final = (
+    "SELECT EXISTS (SELECT 1 FROM files WHERE is_present AND (kind = 'unreadable' OR"
+    " kind = 'dicom' AND job IN (SELECT id FROM jobs WHERE state = ?)))"
+)
 
 
 class Ledger:
-    """The opened ledger."""
+    """The opened ledger.
+
+    lost: what became of the jobs that were running as the last daemon was lost. unreported: the
+    drops of which files or jobs have changed since they were last reported.
+    """
 
     def __init__(self, connection: sqlite3.Connection, lock: int | None) -> None:
         """Use `Ledger.own` or `Ledger.read`."""
+        self.lost: tuple[Job, ...] = ()
+        self.unreported: set[str] = set()
+        self._reported: set[str] = set()
         self._connection = connection
         self._lock = lock
-        self._arriving: tuple[ArrivingRow, ...] | None = None
 
     @classmethod
     def own(cls, state: Path) -> Ledger:
         """Open the ledger of a state folder for writing, as the only one.
 
-        Jobs that were running are queued again. Raises StopError if another daemon has it.
+        Jobs that were running are queued again, or given up. Raises StopError if another daemon
+        has it.
         """
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         with ExitStack() as undo:
@@ -104,9 +111,7 @@ class Ledger:
             connection.execute("PRAGMA synchronous=FULL")
             ledger = cls(connection, lock)
             ledger._create()
-            with ledger._transaction():
-                for job in ledger.jobs(State.RUNNING):
-                    ledger._update(recovered(job))
+            ledger._begin_anew()
             undo.pop_all()
         return ledger
 
@@ -134,46 +139,58 @@ class Ledger:
         if self._lock is not None:
             os.close(self._lock)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write all that is told within this block at once, with one wait for the disk."""
+        if self._connection.in_transaction:
+            yield
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._forget_reported()
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
     # --- files ---
 
-    def files(self, drop: str | None = None) -> Iterator[FileRow]:
-        """Yield the files of the inbox, or all that one drop ever had."""
+    def files(self, drop: str | None = None, series_uid: str | None = None) -> Iterator[FileRow]:
+        """Yield the files of the inbox, or all that one drop ever had, or those of one series.
+
+        Of a series only those that are in the inbox.
+        """
         if drop is None:
             rows = self._connection.execute(_FILES + " WHERE is_present ORDER BY path")
+        elif series_uid is None:
+            of_drop = _FILES + " WHERE drop_name = ? ORDER BY path"
+            rows = self._connection.execute(of_drop, (os.fsencode(drop),))
         else:
-            named = _FILES + " WHERE drop_name = ? ORDER BY path"
-            rows = self._connection.execute(named, (os.fsencode(drop),))
-        return map(_file, rows)
+            of_series = _FILES + (
+                " WHERE drop_name = ? AND series_uid = ? AND kind = 'dicom' AND is_present"
+                " ORDER BY path"
+            )
+            rows = self._connection.execute(of_series, (os.fsencode(drop), series_uid))
+        return map(file_row, rows)
 
-    def record(self, changed: Iterable[FileRow], gone: Iterable[str] = ()) -> None:
-        """Take in new or changed files, and say which are no longer there.
+    def record(self, changed: Iterable[FileRow], gone: Iterable[tuple[str, str]] = ()) -> None:
+        """Take in new or changed files, and say by path and drop which are no longer there.
 
         A file that comes back in the state it was in is still the one that went through its job.
         """
-        with self._transaction():
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,?,1, (SELECT job"
-                " FROM files WHERE (path, size, mtime_ns, ctime_ns, inode) = (?,?,?,?,?)))",
-                (
-                    (
-                        os.fsencode(f.path),
-                        os.fsencode(f.drop),
-                        *_numbers(f.identity),
-                        f.kind,
-                        f.series_uid,
-                        f.sop_uid,
-                        f.transfer_syntax,
-                        f.is_truncated,
-                        os.fsencode(f.path),
-                        *_numbers(f.identity),
-                    )
-                    for f in changed
-                ),
-            )
+        rows, gone = list(changed), list(gone)
+        with self.together():
+            self._connection.executemany(_RECORD, map(file_values, rows))
             self._connection.executemany(
                 "UPDATE files SET is_present = 0 WHERE path = ?",
-                ((os.fsencode(path),) for path in gone),
+                ((os.fsencode(path),) for path, _ in gone),
             )
+            self._owe({*(row.drop for row in rows), *(drop for _, drop in gone)})
+
+    def has_rejected(self) -> bool:
+        """Tell whether a file that is in the inbox was rejected."""
+        return bool(self._one(_REJECTED, State.REJECTED))
 
     # --- jobs ---
 
@@ -191,16 +208,14 @@ class Ledger:
             return same
         if any(j.state is State.RUNNING for j in of_series):
             return None
-        with self._transaction():
+        with self.together():
             for other in of_series:
                 if other.state is State.QUEUED:
                     self._update(step(other, Step.WITHDRAW))
             if same is not None:
-                job = step(same, Step.RETRY)
-                self._update(job)
-                return job
+                return self._update(step(same, Step.RETRY))
             number = self._connection.execute(
-                "INSERT INTO jobs VALUES (NULL,?,?,?,?,?,?,0,0,0,'','',0)",
+                "INSERT INTO jobs VALUES (NULL,?,?,?,?,?,?,0,0,0,'','',0,0)",
                 (os.fsencode(drop), series_uid, fingerprint, files, size, State.QUEUED),
             ).lastrowid
         return Job(number or 0, drop, series_uid, fingerprint, files, size)
@@ -221,24 +236,47 @@ class Ledger:
         given = {k: v for k, v in asked.items() if v is not None}
         where = " WHERE " + " AND ".join(given) if given else ""
         rows = self._connection.execute(_JOBS + where + " ORDER BY id", tuple(given.values()))
-        return [_job(row) for row in rows]
+        return [job_row(row) for row in rows]
+
+    def due(self, now: float) -> Generator[Job, None, None]:
+        """Yield queued jobs that are due, those that never failed first.
+
+        To be closed before anything is told to the ledger.
+        """
+        due = _JOBS + " WHERE state = ? AND due_at <= ? ORDER BY due_at, id"
+        rows = self._connection.execute(due, (State.QUEUED, now))
+        try:
+            yield from map(job_row, rows)
+        finally:
+            rows.close()
+
+    def next_due_at(self, now: float) -> float:
+        """Return when the next queued job is due that is not yet; infinity without one."""
+        query = "SELECT min(due_at) FROM jobs WHERE state = ? AND due_at > ?"
+        found: float | None = self._one(query, State.QUEUED, now)
+        return float("inf") if found is None else found
 
     def claim(self, job: Job) -> Job:
         """Record that an attempt at a queued job begins, before it does."""
         return self._changed(claimed(job))
 
+    def give_back(self, job: Job) -> Job:
+        """Record that an attempt was ended in good order before it was over."""
+        return self._changed(given_back(job))
+
     def withdraw(self, job: Job) -> Job:
         """Take a queued job back; its files are not what they were."""
         return self._changed(step(job, Step.WITHDRAW))
 
-    def settle(self, job: Job, paths: Iterable[str]) -> Job:
-        """Record how a job ended, and that these files went through it."""
-        with self._transaction():
+    def settle(self, job: Job, files: Iterable[tuple[str, Identity]]) -> Job:
+        """Record how a job ended, and that files in these states went through it."""
+        marked = f"UPDATE files SET job = ? WHERE path = ? AND {_IDENTITY} = (?,?,?,?)"  # noqa: S608
+        with self.together():
             self._update(job)
             self._connection.executemany(
-                "UPDATE files SET job = ? WHERE path = ?",
-                ((job.id, os.fsencode(path)) for path in paths),
+                marked, ((job.id, os.fsencode(path), *numbers(of)) for path, of in files)
             )
+            self._owe([job.drop])
         return job
 
     def counts(self) -> dict[State, int]:
@@ -247,37 +285,45 @@ class Ledger:
         found = {State(state): count for state, count in self._connection.execute(query)}
         return {state: found.get(state, 0) for state in State}
 
-    def active_drops(self) -> frozenset[str]:
-        """Return the drops that have jobs queued or running."""
-        query = "SELECT DISTINCT drop_name FROM jobs WHERE state IN (?, ?)"
-        found = self._connection.execute(query, tuple(sorted(ACTIVE)))
-        return frozenset(os.fsdecode(drop) for (drop,) in found)
+    def is_active(self, drop: str) -> bool:
+        """Tell whether jobs of a drop are queued or running."""
+        query = "SELECT EXISTS (SELECT 1 FROM jobs WHERE drop_name = ? AND state IN (?,?))"
+        return bool(self._one(query, os.fsencode(drop), *ACTIVE))
 
-    # --- what is arriving ---
+    def is_queued(self, *, most_tries: float = math.inf) -> bool:
+        """Tell whether jobs are queued that the surroundings have failed less often than that."""
+        query = "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = ? AND tries < ?)"
+        return bool(self._one(query, State.QUEUED, most_tries))
+
+    # --- what is arriving, and what is to be reported ---
 
     def note_arriving(self, rows: Iterable[ArrivingRow]) -> None:
-        """Replace what is known of incomplete series, if it differs."""
-        now = tuple(rows)
-        if now == self._arriving:
-            return
-        with self._transaction():
-            self._connection.execute("DELETE FROM arriving")
+        """Take in how it stands with series that arrive or are waited for no more."""
+        values = [(os.fsencode(r.drop), r.series_uid, r.waits_for, r.files) for r in rows]
+        with self.together():
             self._connection.executemany(
-                "INSERT INTO arriving VALUES (?,?,?,?)",
-                ((os.fsencode(r.drop), r.series_uid, r.waits_for, r.files) for r in now),
+                "INSERT OR REPLACE INTO arriving VALUES (?,?,?,?)", (v for v in values if v[2])
             )
-        self._arriving = now
+            self._connection.executemany(
+                "DELETE FROM arriving WHERE drop_name = ? AND series_uid = ?",
+                (v[:2] for v in values if not v[2]),
+            )
 
     def arriving(self) -> tuple[ArrivingRow, ...]:
         """Return the series that are not complete yet."""
         found = self._connection.execute("SELECT * FROM arriving ORDER BY drop_name, series_uid")
-        return tuple(ArrivingRow(os.fsdecode(row[0]), *row[1:]) for row in found)
+        return tuple(map(arriving_row, found))
+
+    def note_reported(self, drop: str) -> None:
+        """Take in that a drop has been reported as it is; on disk when the next is told."""
+        self.unreported.discard(drop)
+        self._reported.add(drop)
 
     # --- inside ---
 
     def _is_made(self) -> bool:
         """Tell whether there are tables; raises StopError if they are another version's."""
-        (found,) = self._connection.execute("PRAGMA user_version").fetchone()
+        found = self._one("PRAGMA user_version")
         if found not in (0, SCHEMA_VERSION):
             raise StopError(
                 "ledger-version",
@@ -293,100 +339,61 @@ class Ledger:
         script = f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
         self._connection.executescript(script)
 
-    def _changed(self, job: Job) -> Job:
-        with self._transaction():
-            self._update(job)
-        return job
+    def _begin_anew(self) -> None:
+        found = self._connection.execute("SELECT drop_name FROM unreported")
+        self.unreported = {os.fsdecode(drop) for (drop,) in found}
+        now = time.time()
+        with self.together():
+            self._connection.execute("DELETE FROM arriving")
+            self.lost = tuple(lost(job, now) for job in self.jobs(State.RUNNING))
+            for job in self.lost:
+                files = list(self.files(job.drop, job.series_uid))
+                is_over = job.state is State.REJECTED
+                self.settle(job, ((f.path, f.identity) for f in files) if is_over else ())
 
-    def _update(self, job: Job) -> None:
-        self._connection.execute(
-            "UPDATE jobs SET state=?, attempts=?, tries=?, due_at=?, code=?, folder=?, revision=?"
-            " WHERE id=?",
-            (
-                job.state,
-                job.attempts,
-                job.tries,
-                job.due_at,
-                job.code,
-                job.folder,
-                job.revision,
-                job.id,
-            ),
+    def _owe(self, drops: Iterable[str]) -> None:
+        news = set(drops) - self.unreported
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO unreported VALUES (?)", ((os.fsencode(drop),) for drop in news)
         )
+        self.unreported |= news
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+    def _forget_reported(self) -> None:
+        self._connection.executemany(
+            "DELETE FROM unreported WHERE drop_name = ?",
+            ((os.fsencode(drop),) for drop in self._reported - self.unreported),
+        )
+        self._reported.clear()
 
+    def _one(self, query: str, *values: object) -> Any:
+        return self._connection.execute(query, values).fetchone()[0]
 
-def _numbers(identity: Identity) -> tuple[int, int, int, int]:
-    return identity.size, identity.mtime_ns, identity.ctime_ns, identity.inode
+    def _changed(self, job: Job) -> Job:
+        with self.together():
+            return self._update(job)
 
-
-def _file(row: tuple[Any, ...]) -> FileRow:
-    return FileRow(
-        path=os.fsdecode(row[0]),
-        drop=os.fsdecode(row[1]),
-        identity=Identity(*row[2:6]),
-        kind=row[6],
-        series_uid=row[7],
-        sop_uid=row[8],
-        transfer_syntax=row[9],
-        is_truncated=bool(row[10]),
-        job=row[11],
-        is_present=bool(row[12]),
-    )
-
-
-def _job(row: tuple[Any, ...]) -> Job:
-    number, drop, series_uid, fingerprint, files, size, state, *rest = row
-    return Job(number, os.fsdecode(drop), series_uid, fingerprint, files, size, State(state), *rest)
+    def _update(self, job: Job) -> Job:
+        self._connection.execute(
+            "UPDATE jobs SET state=?, attempts=?, tries=?, due_at=?, code=?, folder=?, revision=?,"
+            " losses=? WHERE id=?",
+            (*job_values(job), job.id),
+        )
+        return job
 
 
 def is_owned(state: Path) -> bool:
     """Tell whether a daemon has the state folder now."""
-    try:
-        descriptor = os.open(state / "lock", os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return lockfile.is_taken(state / "lock")
 
 
 def _locked(path: Path) -> int:
     """Take the lock; somebody who only asks whether it is taken may have it for a moment."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    until_s = time.monotonic() + LOCK_PATIENCE_S
-    try:
-        while not _is_locked(descriptor):
-            if time.monotonic() > until_s:
-                raise BlockingIOError
-            time.sleep(0.02)
-    except OSError as error:
-        os.close(descriptor)
+    descriptor = lockfile.take(path, patience_s=LOCK_PATIENCE_S)
+    if descriptor is None:
         raise StopError(
             "state-in-use",
             expected="a state folder of its own for every daemon",
             found="another daemon that has this one",
             todo="stop the other daemon or set another state folder",
-        ) from error
+        )
     return descriptor
-
-
-def _is_locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -12,6 +12,11 @@ class Notifier:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is a service manager."""
+        return bool(self._address)
+
     def ready(self) -> None:
         """Say that start-up is over."""
         self._send("READY=1")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -15,7 +17,8 @@ import pytest
 from daemon_process import deadline
 from odd_engine import outcome
 
-from dicomzarr_watch.outcome import Ended
+from dicomzarr_watch.engine import local
+from dicomzarr_watch.outcome import Ended, Outcome
 
 SCRIPT = (sys.executable, odd_engine.__file__)
 
@@ -70,6 +73,73 @@ def test_capacity_counts_what_was_submitted_until_its_result_is_taken(tmp_path: 
         assert (number, engine.capacity) == (1, 2)
     finally:
         engine.close()
+
+
+@contextmanager
+def _engine(place: Path, *, timeout_s: float = 60.0) -> Iterator[Callable[[str], Outcome]]:
+    """Give an engine as the function that has it do a job, and wait."""
+    wakes: SimpleQueue[bool] = SimpleQueue()
+    engine = odd_engine.engine(place, lambda: wakes.put(True), timeout_s=timeout_s)
+
+    def done(act: str) -> Outcome:
+        engine.tend(is_expecting=False)
+        engine.submit(7, odd_engine.work(act, place))
+        wakes.get(timeout=60)
+        ((_, found),) = engine.results()
+        return found
+
+    try:
+        yield done
+    finally:
+        engine.close()
+
+
+def _signed(place: Path) -> list[int]:
+    return [int(line) for line in (place / "signed").read_text().splitlines()]
+
+
+def test_a_child_that_does_well_is_kept_for_the_next_job(tmp_path: Path) -> None:
+    with _engine(tmp_path) as done:
+        assert {done("sign").code for _ in range(5)} == {"source-changed"}
+    assert len(_signed(tmp_path)) == 5
+    assert len(set(_signed(tmp_path))) == 1
+
+
+@pytest.mark.parametrize("act", ["raise", "exit", "be killed", "hang"])
+def test_what_ends_a_child_is_the_end_of_no_other_job(tmp_path: Path, act: str) -> None:
+    (tmp_path / "begun").touch()
+    with _engine(tmp_path, timeout_s=5.0 if act == "hang" else 60.0) as done:
+        found = [done(what).ended for what in ("sign", act, "sign", act, "sign")]
+    crashed, well = Ended.CRASHED, Ended.CHANGED
+    assert found == [well, crashed, well, crashed, well]
+    assert len(set(_signed(tmp_path))) == 3
+
+
+def test_a_child_that_dies_while_it_waits_costs_no_job_an_attempt(tmp_path: Path) -> None:
+    with _engine(tmp_path) as done:
+        assert done("sign").ended is Ended.CHANGED
+        os.kill(_signed(tmp_path)[0], signal.SIGKILL)
+        _take_lock(tmp_path)
+        assert done("sign").ended is Ended.CHANGED
+    assert len(set(_signed(tmp_path))) == 2
+
+
+def test_a_child_that_has_grown_large_gives_its_memory_back(tmp_path: Path) -> None:
+    with _engine(tmp_path) as done:
+        found = [done(act).ended for act in ("grow", "sign")]
+    assert found == [Ended.CHANGED] * 2
+    assert len(set(_signed(tmp_path))) == 2
+
+
+def test_without_work_children_go_and_the_next_job_is_done_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _engine(tmp_path) as done:
+        assert done("sign").ended is Ended.CHANGED
+        monkeypatch.setattr(local, "IDLE_S", -1.0)
+        for count in (2, 3):  # each time nothing of the engine is left before the job
+            assert done("sign").ended is Ended.CHANGED
+            assert len(set(_signed(tmp_path))) == count
 
 
 def test_nothing_that_a_library_prints_gets_out_of_a_child(tmp_path: Path) -> None:

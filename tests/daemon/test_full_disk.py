@@ -56,3 +56,18 @@ def test_jobs_wait_for_the_disk_across_a_restart(tmp_path: Path) -> None:
         (tmp_path / "full").unlink()
         assert daemon.wait("job.done")["attempt"] == 1
     assert brought_back(daemon.output / "a") == files
+
+
+def test_an_error_that_only_one_series_has_keeps_no_other_from_being_done(tmp_path: Path) -> None:
+    settings = {"command": FAULTY, "FAULTS": tmp_path, "retry_max_s": 0.2, "identifiers": "plain"}
+    (tmp_path / "broken").write_text("b")
+    with running(tmp_path, **settings) as daemon:
+        files = [dropped(daemon, drop) for drop in "abc"]
+        retry = daemon.wait("job.retry", count=2)
+        for drop in "ac":
+            daemon.wait("job.done", drop=drop)
+        (tmp_path / "broken").unlink()
+        assert daemon.wait("job.done", drop="b")["attempt"] == 1
+    assert (retry["drop"], retry["code"]) == ("b", "output-error")
+    assert daemon.all("output.paused") == daemon.all("output.resumed") == []
+    assert [brought_back(daemon.output / drop) for drop in "abc"] == files

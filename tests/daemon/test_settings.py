@@ -6,9 +6,13 @@ import subprocess
 from pathlib import Path
 from shutil import copy
 
+import pytest
 from daemon_process import COMMAND, FAULTY, HAMPERED, clean_environment, once, running
 from dicom_files import pydicom_files
 from drops import brought_back, dropped, fates, made
+
+from dicomzarr_watch.ledger.jobs import MOST_LOSSES
+from dicomzarr_watch.ledger.store import Ledger
 
 
 def _refused(place: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -81,6 +85,37 @@ def test_once_ends_with_1_when_attempts_are_used_up(tmp_path: Path) -> None:
     (rejected,) = daemon.all("job.rejected")
     assert (rejected["code"], rejected["cause"]) == ("attempts-used-up", "internal-error")
     assert rejected["told"].startswith("ValueError at faulty.py:")
+    assert set(fates(daemon.output / "a").values()) == {"rejected"}
+
+
+@pytest.mark.parametrize(("fault", "count"), [("unreadable", 4), ("full", 2)])
+def test_once_does_not_wait_for_ever_for_what_may_never_be_mended(
+    tmp_path: Path, fault: str, count: int
+) -> None:
+    """Sources are each tried so often, a disk that is full is for all."""
+    for drop in "ab":
+        made(tmp_path / "inbox" / drop)
+    (tmp_path / fault).touch()
+    settings = {"command": FAULTY, "FAULTS": tmp_path, "max_attempts": 2, "retry_max_s": 0.1}
+    code, daemon = once(tmp_path, workers=1, **settings)
+    assert code == 1
+    assert len(daemon.all("job.started")) == count
+    (tmp_path / fault).unlink()
+    code, daemon = once(tmp_path, **settings)
+    assert (code, len(daemon.all("job.done"))) == (0, 2)
+
+
+def test_a_job_that_daemons_are_lost_over_is_given_up_and_told(tmp_path: Path) -> None:
+    made(tmp_path / "inbox" / "a")
+    (tmp_path / "unreadable").touch()
+    once(tmp_path, command=FAULTY, FAULTS=tmp_path, max_attempts=1)
+    for _ in range(MOST_LOSSES):
+        ledger = Ledger.own(tmp_path / "state")
+        ledger.claim(ledger.jobs()[0])
+        ledger.close()  # as if killed: it has not been given back
+    code, daemon = once(tmp_path)
+    (rejected,) = daemon.all("job.rejected")
+    assert (code, rejected["code"]) == (1, "daemon-lost")
     assert set(fates(daemon.output / "a").values()) == {"rejected"}
 
 

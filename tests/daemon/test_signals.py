@@ -82,6 +82,24 @@ def test_a_file_that_comes_while_its_series_is_converted_makes_a_revision(
     assert brought_back(daemon.output / "a") == files | {"late.dcm": late}
 
 
+def test_a_job_that_waits_is_withdrawn_when_its_files_change(
+    tmp_path: Path, gated: dict[str, Any]
+) -> None:
+    with running(tmp_path, **gated) as daemon:
+        dropped(daemon, "a")
+        with held_at(tmp_path / "faults" / "gate") as let_go:
+            made(tmp_path / "made" / "b", series_uid="1.2.3")
+            (tmp_path / "made" / "b").rename(daemon.inbox / "b")
+            daemon.wait("job.queued", count=2)
+            (daemon.inbox / "b" / "0001.dcm").unlink()
+            daemon.wait("series.arriving", count=3)
+            let_go()
+        daemon.wait("job.done", count=2)
+    (withdrawn,) = daemon.all("job.withdrawn")
+    assert (withdrawn["job"], withdrawn["code"]) == (2, "files-changed")
+    assert brought_back(daemon.output / "b").keys() == {"0000.dcm", "0002.dcm"}
+
+
 def test_a_file_that_changes_unnoticed_lets_the_series_settle_anew(
     tmp_path: Path, gated: dict[str, Any]
 ) -> None:

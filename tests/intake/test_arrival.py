@@ -15,8 +15,9 @@ from dicomzarr_watch.intake.arrival import (
     Rules,
     SeriesFile,
     SeriesKey,
+    Tally,
     arrivals,
-    fingerprint,
+    tally,
 )
 
 KEY = SeriesKey("drop", "1.2.3")
@@ -35,7 +36,8 @@ class Watcher:
         self._known: dict[SeriesKey, Growth] = {}
 
     def look(self, now_s: float, *files: SeriesFile) -> Arrival | None:
-        found = arrivals(self._known, {KEY: files} if files else {}, now_s, self._rules)
+        seen = {KEY: tally(files)} if files else {}
+        found = arrivals(self._known, seen, now_s, self._rules)
         self._known = {arrival.key: arrival.growth for arrival in found}
         return found[0] if found else None
 
@@ -178,12 +180,12 @@ def test_a_truncated_file_holds_its_series_and_is_then_named() -> None:
     watcher.look(0.0, ONE, CUT)
     held = watcher.look(10.0, ONE, CUT)
     assert held is not None
-    assert (held.waits_for, held.due_s, held.truncated) == ("truncated", 60.0, (CUT.path,))
+    assert (held.waits_for, held.due_s, held.tally.truncated) == ("truncated", 60.0, 1)
     assert watcher.waits(59.75, ONE, CUT) == "truncated"
     done = watcher.look(60.0, ONE, CUT)
     assert done is not None
     assert done.is_complete
-    assert done.truncated == (CUT.path,)
+    assert done.tally.truncated == 1
 
 
 def test_a_truncated_file_that_is_mended_holds_no_longer_than_any() -> None:
@@ -204,8 +206,8 @@ def test_a_series_that_went_away_and_came_back_settles_anew() -> None:
 
 def test_series_settle_each_for_itself_and_come_in_order() -> None:
     late, early = SeriesKey("b", "1"), SeriesKey("a", "2")
-    known = {early: Growth(fingerprint([ONE]), 0.0, 1)}
-    found = arrivals(known, {late: (TWO,), early: (ONE,)}, 10.0, RULES)
+    known = {early: Growth(tally([ONE]), 0.0, 1)}
+    found = arrivals(known, {late: tally([TWO]), early: tally([ONE])}, 10.0, RULES)
     assert [(a.key, a.waits_for) for a in found] == [(early, ""), (late, "settle")]
 
 
@@ -217,12 +219,12 @@ sets_of_files = st.lists(series_files, max_size=4, unique_by=lambda file: file.p
 
 
 @given(sets_of_files, st.randoms(use_true_random=False))
-def test_the_order_of_files_does_not_matter_to_the_fingerprint(
+def test_the_order_of_files_does_not_matter_to_a_tally(
     files: list[SeriesFile], random: Random
 ) -> None:
     shuffled = list(files)
     random.shuffle(shuffled)
-    assert fingerprint(shuffled) == fingerprint(files)
+    assert tally(shuffled) == tally(files)
 
 
 @given(sets_of_files, sets_of_files)
@@ -234,4 +236,16 @@ def test_other_files_have_another_fingerprint(
     some: list[SeriesFile], others: list[SeriesFile]
 ) -> None:
     is_same = {(f.path, f.identity) for f in some} == {(f.path, f.identity) for f in others}
-    assert (fingerprint(some) == fingerprint(others)) is is_same
+    assert (tally(some).fingerprint == tally(others).fingerprint) is is_same
+
+
+@given(sets_of_files)
+def test_a_tally_counts_what_comes_and_goes(files: list[SeriesFile]) -> None:
+    found = tally(files)
+    assert found.files == len(files)
+    assert found.bytes == sum(file.identity.size for file in files)
+    assert found.truncated == sum(file.is_truncated for file in files)
+    for file in files:
+        found = found.minus(file)
+    assert found == Tally()
+    assert len(found.fingerprint) == 64

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from inbox_files import OTHER_UID, SERIES_UID, CountingPeek, dicom, put, unlistable
 
-from dicomzarr_watch.intake.arrival import Rules, SeriesKey
+from dicomzarr_watch.intake.arrival import Rules, SeriesFile, SeriesKey, tally
 from dicomzarr_watch.intake.inbox import (
     UNREADABLE_AGAIN_MOST_S,
     UNREADABLE_AGAIN_S,
@@ -20,8 +22,6 @@ from dicomzarr_watch.intake.peek import Kind
 
 RULES = Rules(settle_s=10.0, truncated_hold_s=60.0)
 NEVER = float("inf")
-NOTHING: frozenset[str] = frozenset()
-DROP = frozenset({"drop"})
 
 
 @pytest.fixture
@@ -37,31 +37,65 @@ def peek() -> CountingPeek:
 
 
 @pytest.fixture
-def inbox(folder: Path, peek: CountingPeek) -> Inbox:
-    return Inbox(folder, RULES, peek=peek)
+def inbox(folder: Path, peek: CountingPeek) -> Watched:
+    return Watched(folder, RULES, peek=peek)
+
+
+class Watched(Inbox):
+    """An inbox that is read to the end after each look, by one who writes down what he is told."""
+
+    def __init__(self, *args: Any, known: Iterable[Known] = (), **keywords: Any) -> None:
+        self.noted = {one.entry.path: one for one in known}
+        super().__init__(*args, self.noted.values(), **keywords)
+
+    def look(self, now_s: float) -> Sight:
+        sight = super().look(now_s)
+        if sight.place is None:
+            return sight
+        judged, changed, over = sight.arrivals, sight.changed, sight.over
+        gone, unreadable = sight.gone, sight.unreadable
+        while not sight.is_all_read:
+            sight = self.read(1)
+            judged, changed, over = (
+                judged + sight.arrivals,
+                changed + sight.changed,
+                over + sight.over,
+            )
+        for path in gone:
+            del self.noted[path]
+        self.noted |= {one.entry.path: one for one in changed}
+        place, due_s = sight.place, sight.due_s
+        return Sight(place, judged, over, changed, gone, unreadable, True, due_s)
+
+    def files(self) -> dict[tuple[str, str], list[str]]:
+        """Return the files of each series, as they were told and as they are summed up."""
+        found: dict[tuple[str, str], list[SeriesFile]] = {}
+        for one in self.noted.values():
+            if one.peek.kind is Kind.DICOM:
+                file = SeriesFile(one.entry.path, one.entry.identity, one.peek.is_truncated)
+                found.setdefault((one.entry.drop, one.peek.series_uid), []).append(file)
+        for key, files in found.items():
+            assert self.tally(SeriesKey(*key)) == tally(files)
+        return {key: sorted(file.path for file in files) for key, files in found.items()}
 
 
 def waits(sight: Sight) -> dict[tuple[str, str], str]:
     return {(a.key.drop, a.key.uid): a.waits_for for a in sight.arrivals}
 
 
-def files(sight: Sight) -> dict[tuple[str, str], list[str]]:
-    return {(a.key.drop, a.key.uid): sorted(f.path for f in a.files) for a in sight.arrivals}
-
-
 def changed(sight: Sight) -> dict[str, Kind]:
     return {known.entry.path: known.peek.kind for known in sight.changed}
 
 
-def test_an_empty_inbox_is_there_and_nothing_is_waited_for(inbox: Inbox) -> None:
+def test_an_empty_inbox_is_there_and_nothing_is_waited_for(inbox: Watched) -> None:
     sight = inbox.look(0.0)
     assert sight.place is not None
     assert (sight.arrivals, sight.changed, sight.gone) == ((), (), ())
-    assert (sight.fresh, sight.due_s) == (NOTHING, NEVER)
+    assert (inbox.is_settled, sight.due_s) == (True, NEVER)
 
 
 def test_only_what_is_new_or_changed_is_peeked_at(
-    inbox: Inbox, folder: Path, peek: CountingPeek
+    inbox: Watched, folder: Path, peek: CountingPeek
 ) -> None:
     put(folder / "drop" / "1.dcm")
     put(folder / "drop" / "2.dcm")
@@ -75,7 +109,7 @@ def test_only_what_is_new_or_changed_is_peeked_at(
     assert peek.taken() == ["2.dcm", "3.dcm"]
 
 
-def test_a_file_that_changes_its_series_changes_both(inbox: Inbox, folder: Path) -> None:
+def test_a_file_that_changes_its_series_changes_both(inbox: Watched, folder: Path) -> None:
     put(folder / "drop" / "1.dcm")
     put(folder / "drop" / "2.dcm")
     inbox.look(0.0)
@@ -83,10 +117,10 @@ def test_a_file_that_changes_its_series_changes_both(inbox: Inbox, folder: Path)
     put(folder / "drop" / "2.dcm", dicom(OTHER_UID))
     sight = inbox.look(11.0)
     assert waits(sight) == {("drop", SERIES_UID): "settle", ("drop", OTHER_UID): "settle"}
-    assert files(sight)["drop", OTHER_UID] == ["drop/2.dcm"]
+    assert inbox.files()["drop", OTHER_UID] == ["drop/2.dcm"]
 
 
-def test_files_are_sorted_into_series_by_drop_and_uid(inbox: Inbox, folder: Path) -> None:
+def test_files_are_sorted_into_series_by_drop_and_uid(inbox: Watched, folder: Path) -> None:
     put(folder / "a" / "1.dcm", dicom(SERIES_UID))
     put(folder / "a" / "deep" / "2.dcm", dicom(SERIES_UID))
     put(folder / "a" / "3.dcm", dicom(OTHER_UID))
@@ -96,7 +130,7 @@ def test_files_are_sorted_into_series_by_drop_and_uid(inbox: Inbox, folder: Path
     put(folder / "a" / "readme.txt", b"hello")
     put(folder / "a" / "6.dcm.part", dicom(SERIES_UID))
     sight = inbox.look(0.0)
-    assert files(sight) == {
+    assert inbox.files() == {
         ("a", ""): ["a/DICOMDIR"],
         ("a", SERIES_UID): ["a/1.dcm", "a/deep/2.dcm"],
         ("a", OTHER_UID): ["a/3.dcm"],
@@ -108,7 +142,7 @@ def test_files_are_sorted_into_series_by_drop_and_uid(inbox: Inbox, folder: Path
 
 
 def test_an_unfinished_copy_is_not_opened_before_it_has_its_name(
-    inbox: Inbox, folder: Path, peek: CountingPeek
+    inbox: Watched, folder: Path, peek: CountingPeek
 ) -> None:
     part = put(folder / "drop" / "1.dcm.part")
     assert changed(inbox.look(0.0)) == {"drop/1.dcm.part": Kind.TEMPORARY}
@@ -118,28 +152,30 @@ def test_an_unfinished_copy_is_not_opened_before_it_has_its_name(
     assert (changed(sight), sight.gone) == ({"drop/1.dcm": Kind.DICOM}, ("drop/1.dcm.part",))
 
 
-def test_a_series_is_complete_after_it_settled_and_the_drop_is_fresh_until_then(
-    inbox: Inbox, folder: Path
+def test_a_series_is_complete_after_it_settled_and_its_drop_is_not_quiet_until_then(
+    inbox: Watched, folder: Path
 ) -> None:
     put(folder / "drop" / "1.dcm")
-    first = inbox.look(0.0)
-    assert (first.fresh, first.due_s) == (DROP, 10.0)
-    second = inbox.look(9.75)
-    assert (waits(second), second.fresh) == ({("drop", SERIES_UID): "settle"}, DROP)
+    key = SeriesKey("drop", SERIES_UID)
+    assert inbox.look(0.0).due_s == 10.0
+    assert (inbox.is_quiet("drop"), inbox.is_complete(key)) == (False, False)
+    assert waits(inbox.look(9.75)) == {("drop", SERIES_UID): "settle"}
+    assert (inbox.is_quiet("drop"), inbox.is_complete(key)) == (False, False)
     third = inbox.look(10.0)
-    assert (waits(third), third.fresh) == ({("drop", SERIES_UID): ""}, NOTHING)
-    assert third.due_s == NEVER
+    assert (waits(third), third.due_s) == ({("drop", SERIES_UID): ""}, NEVER)
+    assert (inbox.is_quiet("drop"), inbox.is_complete(key)) == (True, True)
+    assert (inbox.is_settled, inbox.look(11.0).arrivals) == (True, ())
 
 
-def test_a_drop_of_no_dicom_is_fresh_as_well(inbox: Inbox, folder: Path) -> None:
+def test_a_drop_of_no_dicom_is_not_quiet_at_once_either(inbox: Watched, folder: Path) -> None:
     put(folder / "drop" / "readme.txt", b"hello")
     first = inbox.look(0.0)
-    assert (first.arrivals, first.fresh, first.due_s) == ((), DROP, 10.0)
-    assert inbox.look(10.0).fresh == NOTHING
+    assert (first.arrivals, first.due_s, inbox.is_quiet("drop")) == ((), 10.0, False)
+    assert (inbox.look(10.0).due_s, inbox.is_quiet("drop")) == (NEVER, True)
 
 
 def test_it_is_looked_again_when_the_first_series_can_be_complete(
-    inbox: Inbox, folder: Path
+    inbox: Watched, folder: Path
 ) -> None:
     put(folder / "cut" / "1.dcm", dicom()[:-1])
     assert inbox.look(0.0).due_s == 10.0
@@ -152,7 +188,7 @@ def test_it_is_looked_again_when_the_first_series_can_be_complete(
 
 
 def test_files_that_go_are_said_to_be_gone_and_their_series_settles_anew(
-    inbox: Inbox, folder: Path
+    inbox: Watched, folder: Path
 ) -> None:
     path = put(folder / "drop" / "1.dcm")
     put(folder / "drop" / "2.dcm")
@@ -160,15 +196,17 @@ def test_files_that_go_are_said_to_be_gone_and_their_series_settles_anew(
     assert waits(inbox.look(10.0)) == {("drop", SERIES_UID): ""}
     path.unlink()
     sight = inbox.look(11.0)
-    assert (sight.gone, sight.fresh) == (("drop/1.dcm",), DROP)
+    assert (sight.gone, inbox.is_quiet("drop")) == (("drop/1.dcm",), False)
     assert waits(sight) == {("drop", SERIES_UID): "settle"}
     shutil.rmtree(folder / "drop")
     sight = inbox.look(12.0)
     assert (sight.gone, sight.arrivals) == (("drop/2.dcm",), ())
+    assert sight.over == (SeriesKey("drop", SERIES_UID),)
+    assert inbox.tally(sight.over[0]) is None
     assert inbox.look(13.0).gone == ()
 
 
-def test_a_missing_inbox_says_nothing_of_its_files(inbox: Inbox, folder: Path) -> None:
+def test_a_missing_inbox_says_nothing_of_its_files(inbox: Watched, folder: Path) -> None:
     put(folder / "drop" / "1.dcm")
     inbox.look(0.0)
     away = folder.rename(folder.with_name("away"))
@@ -180,7 +218,7 @@ def test_a_missing_inbox_says_nothing_of_its_files(inbox: Inbox, folder: Path) -
 
 
 def test_nothing_is_concluded_below_a_folder_that_may_not_be_listed(
-    inbox: Inbox, folder: Path, peek: CountingPeek
+    inbox: Watched, folder: Path, peek: CountingPeek
 ) -> None:
     put(folder / "drop" / "closed" / "1.dcm")
     put(folder / "drop" / "closed_not" / "2.dcm")
@@ -191,7 +229,7 @@ def test_nothing_is_concluded_below_a_folder_that_may_not_be_listed(
         sight = inbox.look(1.0)
     assert sight.unreadable == ("drop/closed",)
     assert sight.gone == ("drop/closed_not/2.dcm",)
-    assert files(sight) == {("drop", SERIES_UID): ["drop/closed/1.dcm"]}
+    assert inbox.files() == {("drop", SERIES_UID): ["drop/closed/1.dcm"]}
     assert (inbox.look(2.0).gone, peek.taken()) == ((), [])
 
 
@@ -200,7 +238,7 @@ def test_an_unreadable_file_is_tried_again_with_longer_pauses_and_then_found(
 ) -> None:
     put(folder / "drop" / "1.dcm")
     peek.refused = {"1.dcm"}
-    inbox = Inbox(folder, Rules(settle_s=0.0, truncated_hold_s=0.0), peek=peek)
+    inbox = Watched(folder, Rules(settle_s=0.0, truncated_hold_s=0.0), peek=peek)
     sight = inbox.look(0.0)
     assert changed(sight) == {"drop/1.dcm": Kind.UNREADABLE}
     due_s, pauses = sight.due_s, [sight.due_s]
@@ -222,7 +260,7 @@ def test_an_unreadable_file_is_tried_again_with_longer_pauses_and_then_found(
 
 
 def test_an_unreadable_file_that_changes_is_tried_at_once(
-    inbox: Inbox, folder: Path, peek: CountingPeek
+    inbox: Watched, folder: Path, peek: CountingPeek
 ) -> None:
     path = put(folder / "drop" / "1.dcm")
     peek.refused = {"1.dcm"}
@@ -233,7 +271,7 @@ def test_an_unreadable_file_that_changes_is_tried_at_once(
 
 
 def test_an_unreadable_file_that_goes_is_not_waited_for(
-    inbox: Inbox, folder: Path, peek: CountingPeek
+    inbox: Watched, folder: Path, peek: CountingPeek
 ) -> None:
     path = put(folder / "drop" / "1.dcm")
     peek.refused = {"1.dcm"}
@@ -244,7 +282,7 @@ def test_an_unreadable_file_that_goes_is_not_waited_for(
 
 
 def test_an_unreadable_file_that_cannot_be_seen_is_no_reason_to_look_at_once(
-    inbox: Inbox, folder: Path, peek: CountingPeek
+    inbox: Watched, folder: Path, peek: CountingPeek
 ) -> None:
     put(folder / "drop" / "1.dcm")
     peek.refused = {"1.dcm"}
@@ -257,20 +295,21 @@ def test_what_was_known_before_is_not_peeked_at_again(folder: Path, peek: Counti
     put(folder / "drop" / "1.dcm")
     put(folder / "drop" / "2.dcm", dicom()[:-1])
     put(folder / "drop" / "notes", b"hello")
-    before = Inbox(folder, RULES).look(0.0)
+    before = Watched(folder, RULES).look(0.0)
     put(folder / "drop" / "3.dcm")
-    inbox = Inbox(folder, RULES, before.changed, peek=peek)
+    inbox = Watched(folder, RULES, known=before.changed, peek=peek)
     sight = inbox.look(1000.0)
     assert (peek.taken(), list(changed(sight))) == (["3.dcm"], ["drop/3.dcm"])
-    assert files(sight) == {("drop", SERIES_UID): [f"drop/{n}.dcm" for n in (1, 2, 3)]}
-    assert sight.arrivals[0].truncated == ("drop/2.dcm",)
+    assert inbox.files() == {("drop", SERIES_UID): [f"drop/{n}.dcm" for n in (1, 2, 3)]}
+    assert sight.arrivals[0].tally.truncated == 1
 
 
 def test_what_was_known_and_went_while_nobody_looked_is_gone(folder: Path) -> None:
     path = put(folder / "drop" / "1.dcm")
-    before = Inbox(folder, RULES).look(0.0)
+    before = Watched(folder, RULES).look(0.0)
     path.unlink()
-    assert Inbox(folder, RULES, before.changed).look(0.0).gone == ("drop/1.dcm",)
+    inbox = Watched(folder, RULES, known=before.changed)
+    assert inbox.look(0.0).gone == ("drop/1.dcm",)
 
 
 def test_what_was_unreadable_before_is_tried_after_the_start(
@@ -278,17 +317,17 @@ def test_what_was_unreadable_before_is_tried_after_the_start(
 ) -> None:
     put(folder / "drop" / "1.dcm")
     peek.refused = {"1.dcm"}
-    before = Inbox(folder, RULES, peek=peek).look(0.0)
-    known: list[Known] = list(before.changed)
-    inbox = Inbox(folder, RULES, known, peek=peek)
+    before = Watched(folder, RULES, peek=peek).look(0.0)
+    inbox = Watched(folder, RULES, known=before.changed, peek=peek)
     assert inbox.look(100.0).due_s == 100.0 + UNREADABLE_AGAIN_S
     peek.refused = set()
     sight = inbox.look(100.0 + UNREADABLE_AGAIN_S)
     assert changed(sight) == {"drop/1.dcm": Kind.DICOM}
-    assert sight.fresh == NOTHING  # it was read, it did not change
+    inbox.look(200.0)
+    assert inbox.is_settled
 
 
-def test_a_disturbed_series_settles_anew_and_no_other(inbox: Inbox, folder: Path) -> None:
+def test_a_disturbed_series_settles_anew_and_no_other(inbox: Watched, folder: Path) -> None:
     put(folder / "a" / "1.dcm")
     put(folder / "b" / "1.dcm")
     inbox.look(0.0)
@@ -300,16 +339,107 @@ def test_a_disturbed_series_settles_anew_and_no_other(inbox: Inbox, folder: Path
     assert waits(inbox.look(20.0))["a", SERIES_UID] == ""
 
 
-def test_names_that_are_not_text_are_followed_like_any(inbox: Inbox, folder: Path) -> None:
+def test_names_that_are_not_text_are_followed_like_any(inbox: Watched, folder: Path) -> None:
     name = os.fsdecode(b"M\xfcller\n.dcm")
     put(folder / name / name)
     sight = inbox.look(0.0)
-    assert files(sight) == {(name, SERIES_UID): [f"{name}/{name}"]}
+    assert inbox.files() == {(name, SERIES_UID): [f"{name}/{name}"]}
     assert sight.changed[0].entry == Entry(f"{name}/{name}", sight.changed[0].entry.identity)
+    inbox.look(1.0)
+
+
+def test_what_was_complete_before_still_is_if_it_is_as_it_was(folder: Path) -> None:
+    for drop in "ab":
+        put(folder / drop / "1.dcm")
+    before = Watched(folder, RULES)
+    known = before.look(0.0).changed
+    keys = [SeriesKey(drop, SERIES_UID) for drop in "ab"]
+    marks = {key: found.fingerprint for key in keys if (found := before.tally(key))}
+    put(folder / "b" / "2.dcm")
+    inbox = Watched(folder, RULES, known=known, complete=marks | {SeriesKey("c", "1"): "x"})
+    assert [inbox.is_complete(key) for key in keys] == [True, True]
+    sight = inbox.look(1000.0)
+    assert waits(sight) == {("b", SERIES_UID): "settle"}
+    assert [inbox.is_complete(key) for key in keys] == [True, False]
+
+
+def test_what_was_not_complete_before_settles_anew(folder: Path) -> None:
+    put(folder / "a" / "1.dcm")
+    known = Watched(folder, RULES).look(0.0).changed
+    inbox = Watched(folder, RULES, known=known)
+    assert waits(inbox.look(1000.0)) == {("a", SERIES_UID): "settle"}
+    assert waits(inbox.look(1010.0)) == {("a", SERIES_UID): ""}
+
+
+def test_a_backlog_is_read_piece_by_piece_and_a_drop_is_judged_when_it_is_read(
+    folder: Path, peek: CountingPeek
+) -> None:
+    for drop in ("a", "b"):
+        for n in range(3):
+            put(folder / drop / f"{n}.dcm")
+    inbox = Inbox(folder, RULES, peek=peek)
+    sight = inbox.look(0.0)
+    assert (sight.arrivals, sight.is_all_read, peek.taken()) == ((), False, [])
+    judged = []
+    for _ in range(4):
+        sight = inbox.read(2)
+        assert len(sight.changed) == len(peek.taken()) == (2 if len(judged) < 3 else 0)
+        judged.append({a.key.drop: a.tally.files for a in sight.arrivals})
+    assert judged[0] == {}
+    assert len([found for found in judged if found]) == 2
+    assert judged[1] | judged[2] | judged[3] == {"a": 3, "b": 3}
+    assert sight.is_all_read
+
+
+def test_reading_on_is_no_second_look(folder: Path) -> None:
+    """What a look found unchanged may change before the next; only another listing tells."""
+    put(folder / "a" / "1.dcm")
+    inbox = Inbox(folder, Rules(settle_s=0.0, truncated_hold_s=0.0))
+    inbox.look(0.0)
+    while not (sight := inbox.read(1)).is_all_read:
+        pass
+    assert waits(sight) == {("a", SERIES_UID): "settle"}
+    assert inbox.read(1).arrivals == ()
+    assert waits(inbox.look(0.0)) == {("a", SERIES_UID): ""}
+
+
+def test_files_that_go_before_they_are_read_are_not_waited_for(
+    folder: Path, peek: CountingPeek
+) -> None:
+    for n in range(3):
+        put(folder / "a" / f"{n}.dcm")
+    inbox = Inbox(folder, RULES, peek=peek)
+    inbox.look(0.0)
+    inbox.read(1)
+    shutil.rmtree(folder / "a")
+    sight = inbox.look(1.0)
+    assert len(sight.gone) == 3
+    assert inbox.read(9).is_all_read
+    assert len(peek.taken()) == 1
+    inbox.look(11.0)
+    assert inbox.is_settled
+
+
+def test_a_look_while_a_backlog_is_read_finds_what_has_come_meanwhile(
+    folder: Path, peek: CountingPeek
+) -> None:
+    for n in range(3):
+        put(folder / "a" / f"{n}.dcm")
+    inbox = Inbox(folder, RULES, peek=peek)
+    inbox.look(0.0)
+    inbox.read(1)
+    put(folder / "a" / "new.dcm")
+    put(folder / "b" / "1.dcm")
+    inbox.look(1.0)
+    while not inbox.read(2).is_all_read:
+        pass
+    assert peek.taken() == ["0.dcm", "1.dcm", "1.dcm", "2.dcm", "new.dcm"]
+    found = [inbox.tally(SeriesKey(drop, SERIES_UID)) for drop in "ab"]
+    assert [one and one.files for one in found] == [4, 1]
 
 
 def test_of_another_folder_in_its_place_nothing_is_concluded_about_what_is_gone(
-    inbox: Inbox, folder: Path
+    inbox: Watched, folder: Path
 ) -> None:
     put(folder / "drop" / "1.dcm")
     inbox.look(0.0)
@@ -319,7 +449,7 @@ def test_of_another_folder_in_its_place_nothing_is_concluded_about_what_is_gone(
     assert (replaced.place is not None, replaced.arrivals, replaced.gone) == (True, (), ())
     folder.rmdir()
     folder.with_name("away").rename(folder)
-    back = inbox.look(2.0)
-    assert files(back) == {("drop", SERIES_UID): ["drop/1.dcm"]}
+    inbox.look(2.0)
+    assert inbox.files() == {("drop", SERIES_UID): ["drop/1.dcm"]}
     (folder / "drop" / "1.dcm").unlink()
     assert inbox.look(3.0).gone == ("drop/1.dcm",)

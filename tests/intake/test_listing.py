@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import socket
+from array import array
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,41 @@ def test_a_file_is_listed_in_the_state_that_it_is_in(tmp_path: Path) -> None:
     (entry,) = listed(tmp_path).entries
     found = path.stat()
     assert entry.identity == Identity(5, 123_456_789_012_345_678, found.st_ctime_ns, found.st_ino)
+
+
+@pytest.mark.parametrize("time_ns", [10**19, -(10**19), (1 << 63) - 1, 1 << 63])
+def test_numbers_beyond_64_bits_are_told_apart_all_the_same(time_ns: int) -> None:
+    """Some file systems keep times beyond the year 2262, and inodes of 64 bits without sign."""
+    states = [
+        os.stat_result(
+            (0o100644, inode, 1, 1, 0, 0, 5, 0, 0, 0), {"st_mtime_ns": t, "st_ctime_ns": 1}
+        )
+        for t in (time_ns, time_ns + 1)
+        for inode in (7, (1 << 64) - 1)
+    ]
+    found = {Identity.of(state) for state in states}
+    assert len(found) == 4
+    assert len({array("q", astuple(one)).tobytes() for one in found}) == 4
+
+
+def test_a_folder_that_is_as_it_was_is_the_very_same_as_before(tmp_path: Path) -> None:
+    for name in ("a/1", "a/2", "b/1", "b/deep/1", "c/1", "d/1", "loose"):
+        put(tmp_path / name)
+    before = listed(tmp_path)
+    (tmp_path / "a" / "2").unlink()
+    os.utime(tmp_path / "b" / "deep" / "1", ns=(5, 5))
+    put(tmp_path / "c" / "2")
+    after = listing(tmp_path, before.drops)
+    assert after is not None
+    again = listed(tmp_path)
+    assert (after.entries, after.place) == (again.entries, again.place)
+    same = {
+        folder.path
+        for name, drop in after.drops.items()
+        for folder in drop.values()
+        if folder is before.drops.get(name, {}).get(folder.path)
+    }
+    assert same == {"", "b", "d"}
 
 
 def test_a_listing_says_which_folder_it_was_whatever_its_path(tmp_path: Path) -> None:
@@ -130,6 +167,17 @@ def test_a_folder_that_may_not_be_listed_is_named_and_the_rest_is_listed(tmp_pat
         found = listed(tmp_path)
     assert found.unreadable == ("b/closed",)
     assert [e.path for e in found.entries] == ["a/1.dcm", "b/3.dcm"]
+
+
+def test_below_a_folder_that_may_not_be_listed_all_is_as_before(tmp_path: Path) -> None:
+    for name in ("b/closed/2.dcm", "b/closed/deep/3.dcm", "b/closed_not/4.dcm", "b/5.dcm"):
+        put(tmp_path / name)
+    before = listed(tmp_path)
+    (tmp_path / "b" / "closed_not" / "4.dcm").unlink()
+    with unlistable(tmp_path / "b" / "closed"):
+        found = listing(tmp_path, before.drops)
+    assert found is not None
+    assert [e.path for e in found.entries] == ["b/5.dcm", "b/closed/2.dcm", "b/closed/deep/3.dcm"]
 
 
 def test_a_folder_that_goes_while_the_inbox_is_read_is_just_gone(tmp_path: Path) -> None:

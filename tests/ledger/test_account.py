@@ -8,7 +8,7 @@ from inbox_files import identity
 from dicomzarr_watch.intake.peek import Kind
 from dicomzarr_watch.ledger.account import Fate, account, fate
 from dicomzarr_watch.ledger.jobs import Job, State
-from dicomzarr_watch.ledger.store import FileRow
+from dicomzarr_watch.ledger.rows import FileRow
 
 FOLDER = "CT-1-0123abcd"
 

@@ -12,6 +12,8 @@ from inbox_files import outcome
 from dicomzarr_watch.ledger.jobs import (
     ACTIVE,
     ATTEMPTS_USED_UP,
+    DAEMON_LOST,
+    MOST_LOSSES,
     TRANSITIONS,
     IllegalStepError,
     Job,
@@ -21,7 +23,8 @@ from dicomzarr_watch.ledger.jobs import (
     backoff_s,
     claimed,
     ended,
-    recovered,
+    given_back,
+    lost,
     step,
 )
 from dicomzarr_watch.outcome import Ended
@@ -88,7 +91,9 @@ def test_a_job_that_does_not_run_does_not_end(state: State, how: Ended) -> None:
     with pytest.raises(IllegalStepError):
         ended(replace(JOB, state=state), outcome(how), NOW, PATIENCE)
     with pytest.raises(IllegalStepError):
-        recovered(replace(JOB, state=state))
+        given_back(replace(JOB, state=state))
+    with pytest.raises(IllegalStepError):
+        lost(replace(JOB, state=state), NOW)
 
 
 def test_an_attempt_is_counted_before_it_starts() -> None:
@@ -138,13 +143,32 @@ def test_what_is_not_the_jobs_fault_uses_no_attempt_up(
     job, tries = JOB, 0
     for how in happenings:
         job = claimed(job)
-        job = recovered(job) if how is None else ended(job, outcome(how), NOW, PATIENCE)
+        job = given_back(job) if how is None else ended(job, outcome(how), NOW, PATIENCE)
         if job.state is State.WITHDRAWN:
             job = step(job, Step.RETRY)
         tries += how is Ended.RETRY
         assert (job.state, job.attempts, job.tries) == (State.QUEUED, 0, tries)
         if how is None:
             assert job.due_at == 0.0
+
+
+def test_a_lost_daemon_uses_no_attempt_up_and_its_job_comes_after_those_that_wait() -> None:
+    assert lost(replace(RUNNING, attempts=2), NOW) == replace(JOB, attempts=1, losses=1, due_at=NOW)
+
+
+def test_a_job_that_the_daemon_is_lost_over_again_and_again_is_given_up() -> None:
+    job = JOB
+    for losses in range(1, MOST_LOSSES):
+        job = lost(claimed(job), NOW)
+        assert (job.state, job.attempts, job.losses) == (State.QUEUED, 0, losses)
+    job = lost(claimed(job), NOW)
+    assert (job.state, job.code) == (State.REJECTED, DAEMON_LOST)
+
+
+@pytest.mark.parametrize("how", [Ended.RETRY, Ended.CRASHED])
+def test_a_job_that_came_to_an_end_is_not_what_the_daemon_is_lost_over(how: Ended) -> None:
+    job = replace(RUNNING, losses=MOST_LOSSES - 1)
+    assert ended(job, outcome(how), NOW, PATIENCE).losses == 0
 
 
 tries = st.integers(0, 2_000)

@@ -14,12 +14,14 @@ from inbox_files import identity, outcome
 
 from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.ledger.jobs import Job, Patience, State, ended
-from dicomzarr_watch.ledger.store import SCHEMA_VERSION, ArrivingRow, FileRow, Ledger, is_owned
+from dicomzarr_watch.ledger.jobs import DAEMON_LOST, MOST_LOSSES, Job, Patience, State, ended
+from dicomzarr_watch.ledger.rows import ArrivingRow, FileRow
+from dicomzarr_watch.ledger.store import SCHEMA_VERSION, Ledger, is_owned
 from dicomzarr_watch.outcome import Ended
 
 PATIENCE = Patience(max_attempts=2, retry_max_s=8.0, jitter=0.5)
-FILE = FileRow("drop/1.dcm", "drop", identity(), "dicom", "1.2", "1.2.3", "1.2.840", True)
+FILE = FileRow("drop/1.dcm", "drop", identity(), "dicom", "1.2", True)
+GONE = [(FILE.path, FILE.drop)]
 
 
 @contextmanager
@@ -45,7 +47,7 @@ def test_promise_1_a_file_that_comes_back_as_it_was_is_still_archived(tmp_path: 
     """A drop that is moved out and in again, or a mount that is away for a while."""
     with owned(tmp_path) as ledger:
         job = archived(ledger, FILE)
-        ledger.record([], [FILE.path])
+        ledger.record([], GONE)
         assert list(ledger.files()) == []
         ledger.record([FILE])
         assert list(ledger.files()) == [replace(FILE, job=job.id)]
@@ -57,7 +59,36 @@ def archived(ledger: Ledger, file: FileRow) -> Job:
     job = ledger.offer(file.drop, file.series_uid, "x", 1, file.identity.size)
     assert job is not None
     done = ended(ledger.claim(job), outcome(Ended.DONE), 0.0, PATIENCE)
-    return ledger.settle(done, [file.path])
+    return ledger.settle(done, [(file.path, file.identity)])
+
+
+def test_a_file_that_changed_meanwhile_did_not_go_through_the_job_that_ends(tmp_path: Path) -> None:
+    changed = replace(FILE, identity=identity(size=101))
+    with owned(tmp_path) as ledger:
+        ledger.record([FILE])
+        job = ledger.offer(FILE.drop, FILE.series_uid, "x", 1, 100)
+        assert job is not None
+        job = ledger.claim(job)
+        ledger.record([changed])
+        done = ended(job, outcome(Ended.DONE), 0.0, PATIENCE)
+        ledger.settle(done, [(FILE.path, FILE.identity)])
+        assert list(ledger.files()) == [changed]
+
+
+def test_of_a_series_there_are_the_dicom_files_in_the_inbox(tmp_path: Path) -> None:
+    rows = [
+        replace(FILE, path="drop/2.dcm"),
+        FILE,
+        replace(FILE, path="drop/other", series_uid="1.9"),
+        replace(FILE, path="drop/none", series_uid="", kind="not-dicom"),
+        replace(FILE, path="drop/bare", series_uid=""),
+        replace(FILE, path="elsewhere/1.dcm", drop="elsewhere"),
+        replace(FILE, path="drop/gone"),
+    ]
+    with owned(tmp_path) as ledger:
+        ledger.record(rows, [("drop/gone", "drop")])
+        found = [[row.path for row in ledger.files("drop", uid)] for uid in ("1.2", "", "1.3")]
+    assert found == [["drop/1.dcm", "drop/2.dcm"], ["drop/bare"], []]
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe", b"two\nlines", b"n" * 255, b"'; DROP TABLE files"])
@@ -68,7 +99,7 @@ def test_any_name_of_the_file_system_is_kept_as_it_is(tmp_path: Path, name: byte
         archived(ledger, row)
         assert list(ledger.files(row.drop)) == [replace(row, job=1)]
         assert [job.drop for job in ledger.jobs(drop=row.drop)] == [row.drop]
-        ledger.record([], [path])
+        ledger.record([], [(path, row.drop)])
         assert list(ledger.files()) == []
 
 
@@ -153,18 +184,100 @@ def test_what_is_written_is_on_disk_when_a_call_returns(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
-def test_what_arrives_is_written_when_it_differs_and_not_at_every_look(tmp_path: Path) -> None:
-    row = ArrivingRow("drop", "1.2", "settle", 3)
+def test_what_arrives_is_kept_until_it_is_waited_for_no_more(tmp_path: Path) -> None:
+    row, other = ArrivingRow("drop", "1.2", "settle", 3), ArrivingRow("drop", "1.3", "settle", 1)
+    held = replace(row, waits_for="truncated", files=4)
+    with owned(tmp_path) as ledger:
+        ledger.note_arriving([row, other])
+        assert ledger.arriving() == (row, other)
+        ledger.note_arriving([held, replace(other, waits_for="")])
+        assert ledger.arriving() == (held,)
+    with owned(tmp_path) as ledger:
+        assert ledger.arriving() == ()  # who starts has seen nothing arrive yet
+
+
+def test_what_is_told_together_is_written_at_once_or_not_at_all(tmp_path: Path) -> None:
     with owned(tmp_path) as ledger:
         reader = Ledger.read(tmp_path)
-        versions = []
-        for rows in ([row], [row], [replace(row, files=4)]):
-            ledger.note_arriving(rows)
-            assert reader.arriving() == tuple(rows)
-            # which changes with every commit of another connection
-            versions += reader._connection.execute("PRAGMA data_version").fetchone()
+        with ledger.together():
+            ledger.record([FILE])
+            ledger.offer("drop", "1.2", "x", 1, 100)
+            assert (list(reader.files()), reader.jobs()) == ([], [])
+        assert (len(list(reader.files())), len(reader.jobs())) == (1, 1)
+
+        def told_and_interrupted() -> None:
+            with ledger.together():
+                ledger.claim(ledger.jobs()[0])
+                with ledger.together():
+                    ledger.record([], GONE)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            told_and_interrupted()
+        assert (len(list(reader.files())), reader.jobs()[0].state) == (1, State.QUEUED)
         reader.close()
-    assert versions[0] == versions[1] != versions[2]
+
+
+def test_a_drop_is_to_be_reported_until_it_has_been_as_it_is(tmp_path: Path) -> None:
+    with owned(tmp_path) as ledger:
+        job = archived(ledger, FILE)
+        ledger.record([replace(FILE, path="other/1.dcm", drop="other")])
+        assert ledger.unreported == {"drop", "other"}
+        ledger.note_reported("drop")
+        ledger.note_reported("other")
+        ledger.record([], [("other/1.dcm", "other")])
+        assert ledger.unreported == {"other"}
+    with owned(tmp_path) as ledger:
+        assert ledger.unreported == {"other"}
+        ledger.note_reported("other")
+        ledger.settle(job, [])
+        assert ledger.unreported == {"drop"}
+        ledger.note_reported("drop")
+    with owned(tmp_path) as ledger:  # the last was not on disk: reported once more, and no harm
+        assert ledger.unreported == {"drop"}
+
+
+def test_jobs_that_are_due_come_in_the_order_in_which_they_are(tmp_path: Path) -> None:
+    with owned(tmp_path) as ledger:
+        jobs = [ledger.offer("drop", f"1.{n}", "x", 1, 100) for n in range(4)]
+        late, soon, running, fresh = (job for job in jobs if job is not None)
+        for job, now in ((late, 20.0), (soon, 10.0)):
+            ledger.settle(ended(ledger.claim(job), outcome(Ended.RETRY), now, PATIENCE), [])
+        ledger.claim(running)
+        assert [j.id for j in ledger.due(5.0)] == [fresh.id]
+        assert [j.id for j in ledger.due(15.0)] == [fresh.id, soon.id]
+        assert [j.id for j in ledger.due(99.0)] == [fresh.id, soon.id, late.id]
+        assert ledger.next_due_at(5.0) == pytest.approx(10.75)
+        assert ledger.next_due_at(15.0) == pytest.approx(20.75)
+        assert ledger.next_due_at(99.0) == float("inf")
+        assert (ledger.is_queued(most_tries=1), ledger.is_queued()) == (True, True)
+        ledger.withdraw(fresh)
+        assert (ledger.is_queued(most_tries=1), ledger.is_queued()) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "how", "is_present", "is_rejected"),
+    [
+        ("dicom", Ended.REJECTED, True, True),
+        ("dicom", Ended.DONE, True, False),
+        ("dicom", Ended.REJECTED, False, False),
+        ("unreadable", Ended.DONE, True, True),
+        ("unreadable", Ended.DONE, False, False),
+        ("not-dicom", Ended.REJECTED, True, False),
+    ],
+)
+def test_only_a_file_that_is_in_the_inbox_is_a_rejected_one(
+    tmp_path: Path, kind: str, how: Ended, *, is_present: bool, is_rejected: bool
+) -> None:
+    with owned(tmp_path) as ledger:
+        row = replace(FILE, kind=kind)
+        ledger.record([row])
+        job = ledger.offer("drop", "1.2", "x", 1, 100)
+        assert job is not None
+        after = ended(ledger.claim(job), outcome(how), 0.0, PATIENCE)
+        ledger.settle(after, [(row.path, row.identity)])
+        ledger.record([], [] if is_present else GONE)
+        assert ledger.has_rejected() is is_rejected
 
 
 def test_a_failure_half_way_changes_nothing(tmp_path: Path) -> None:
@@ -176,9 +289,9 @@ def test_a_failure_half_way_changes_nothing(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            ledger.record(failing(), [FILE.path])
+            ledger.record(failing(), GONE)
         assert list(ledger.files()) == [FILE]
-        ledger.record([], [FILE.path])
+        ledger.record([], GONE)
         assert list(ledger.files()) == []
 
 
@@ -196,21 +309,52 @@ sys.stdin.read()
 def test_promise_7_a_daemon_killed_between_claim_and_end_gives_the_attempt_back(
     tmp_path: Path,
 ) -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-c", CLAIMING, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    with child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"claimed\n"
-        assert is_owned(tmp_path)
-        child.kill()
+    _lose_a_daemon(tmp_path)
     reader = Ledger.read(tmp_path)
     # recorded before the attempt began, or nobody would know of it now
     assert [(job.state, job.attempts) for job in reader.jobs()] == [(State.RUNNING, 1)]
     reader.close()
     assert not is_owned(tmp_path)
     with owned(tmp_path) as ledger:
-        assert [(job.state, job.attempts) for job in ledger.jobs()] == [(State.QUEUED, 0)]
+        assert [(j.state, j.attempts, j.losses) for j in ledger.jobs()] == [(State.QUEUED, 0, 1)]
+        assert tuple(ledger.jobs()) == ledger.lost
         assert ledger.offer("drop", "1.2", "x", 1, 100) == ledger.jobs()[0]
+    with owned(tmp_path) as ledger:
+        assert ledger.lost == ()
+
+
+def _lose_a_daemon(state: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", CLAIMING, str(state)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"claimed\n"
+        assert is_owned(state)
+        child.kill()
+
+
+def test_a_job_that_every_daemon_is_lost_over_is_rejected_with_its_files(tmp_path: Path) -> None:
+    with owned(tmp_path) as ledger:
+        ledger.record([FILE])
+        job = ledger.offer(FILE.drop, FILE.series_uid, "x", 1, 100)
+        assert job is not None
+    for _ in range(MOST_LOSSES):
+        with owned(tmp_path) as ledger:
+            (job,) = ledger.jobs()
+            ledger.claim(job)
+    with owned(tmp_path) as ledger:
+        assert [(j.state, j.code) for j in ledger.lost] == [(State.REJECTED, DAEMON_LOST)]
+        assert [row.job for row in ledger.files()] == [job.id]
+        assert ledger.unreported == {"drop"}
+
+
+def test_a_job_that_is_given_back_in_good_order_has_lost_no_daemon(tmp_path: Path) -> None:
+    with owned(tmp_path) as ledger:
+        job = ledger.offer("drop", "1.2", "x", 1, 100)
+        assert job is not None
+        assert ledger.give_back(ledger.claim(job)) == job
+    with owned(tmp_path) as ledger:
+        assert ledger.jobs() == [job]

@@ -15,8 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from inbox_files import outcome
 
 from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.ledger.jobs import ACTIVE, Job, Patience, State, ended
-from dicomzarr_watch.ledger.store import ArrivingRow, FileRow, Ledger
+from dicomzarr_watch.ledger.jobs import ACTIVE, Job, Patience, State, ended, lost
+from dicomzarr_watch.ledger.rows import ArrivingRow, FileRow
+from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.outcome import Ended
 
 PATIENCE = Patience(max_attempts=2, retry_max_s=8.0, jitter=0.5)
@@ -35,7 +36,7 @@ def file_rows(draw: st.DrawFn) -> FileRow:
     kind = draw(st.sampled_from(("dicom", "not-dicom", "unreadable")))
     uid, is_truncated = draw(uids), draw(st.booleans())
     drop = path.split("/")[0]
-    return FileRow(path, drop, draw(identities), kind, uid, "1.9", "1.2.840", is_truncated)
+    return FileRow(path, drop, draw(identities), kind, uid, is_truncated)
 
 
 some_files = st.lists(file_rows(), max_size=3, unique_by=lambda row: row.path)
@@ -50,7 +51,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.open()
         self.files: dict[str, FileRow] = {}
         self.jobs: dict[int, Job] = {}
-        self.arriving: tuple[ArrivingRow, ...] = ()
+        self.arriving: dict[tuple[str, str], ArrivingRow] = {}
+        self.unreported: set[str] = set()
 
     def open(self) -> None:
         self.ledger = Ledger.own(self.state)
@@ -71,7 +73,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(changed=some_files, gone=st.lists(paths, max_size=2))
     def record(self, changed: list[FileRow], gone: list[str]) -> None:
-        self.ledger.record(changed, gone)
+        self.ledger.record(changed, [(path, path.split("/")[0]) for path in gone])
+        self.unreported |= {row.drop for row in changed} | {path.split("/")[0] for path in gone}
         for row in changed:
             before = self.files.get(row.path)
             is_same = before is not None and before.identity == row.identity
@@ -111,14 +114,28 @@ class LedgerMachine(RuleBasedStateMachine):
         self.jobs[job.id] = found
 
     @precondition(lambda self: self.in_state(State.RUNNING))
-    @rule(data=st.data(), how=st.sampled_from(Ended), through=st.lists(paths, unique=True))
-    def settle(self, data: st.DataObject, how: Ended, through: list[str]) -> None:
+    @rule(
+        data=st.data(),
+        how=st.sampled_from(Ended),
+        through=st.dictionaries(paths, identities),
+    )
+    def settle(self, data: st.DataObject, how: Ended, through: dict[str, Identity]) -> None:
         job = data.draw(st.sampled_from(self.in_state(State.RUNNING)))
         after = ended(job, outcome(how), 1000.5, PATIENCE)
-        assert self.ledger.settle(after, through) == after
+        assert self.ledger.settle(after, through.items()) == after
         self.jobs[job.id] = after
-        for path in self.files.keys() & set(through):
-            self.files[path] = replace(self.files[path], job=job.id)
+        self.unreported.add(job.drop)
+        for path in self.files.keys() & through.keys():
+            if self.files[path].identity == through[path]:
+                self.files[path] = replace(self.files[path], job=job.id)
+
+    @precondition(lambda self: self.in_state(State.RUNNING))
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.in_state(State.RUNNING)))
+        self.jobs[job.id] = self.ledger.give_back(job)
+        back = replace(job, state=State.QUEUED, attempts=job.attempts - 1, due_at=0.0)
+        assert self.jobs[job.id] == back
 
     @precondition(lambda self: self.in_state(State.QUEUED))
     @rule(data=st.data())
@@ -129,19 +146,28 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # --- what is arriving, and the end ---
 
-    @rule(rows=st.dictionaries(series, st.sampled_from(("settle", "truncated"))))
+    @rule(rows=st.dictionaries(series, st.sampled_from(("settle", "truncated", ""))))
     def note_arriving(self, rows: dict[tuple[str, str], str]) -> None:
-        noted = [ArrivingRow(*of, waits_for, 4) for of, waits_for in rows.items()]
-        self.ledger.note_arriving(noted)
-        self.arriving = tuple(sorted(noted, key=lambda r: (os.fsencode(r.drop), r.series_uid)))
+        noted = {of: ArrivingRow(*of, waits_for, 4) for of, waits_for in rows.items()}
+        self.ledger.note_arriving(noted.values())
+        self.arriving = {of: r for of, r in (self.arriving | noted).items() if r.waits_for}
+
+    @rule(drop=drops)
+    def note_reported(self, drop: str) -> None:
+        self.ledger.note_reported(drop)
+        self.unreported.discard(drop)
 
     @rule()
     def end_and_start_again(self) -> None:
+        self.ledger.note_arriving([])  # what was reported is on disk when the next is told
         self.close()
         self.open()
+        self.arriving = {}
         for job in self.in_state(State.RUNNING):
-            back = replace(job, state=State.QUEUED, attempts=job.attempts - 1, due_at=0.0)
-            self.jobs[job.id] = back
+            found = next(one for one in self.ledger.lost if one.id == job.id)
+            assert found == lost(job, found.due_at)
+            self.jobs[job.id] = found
+            self.unreported.add(job.drop)
 
     # --- what holds at any time, for the owner and for one who only looks ---
 
@@ -153,7 +179,9 @@ class LedgerMachine(RuleBasedStateMachine):
             assert ledger.jobs() == jobs
             assert list(ledger.files()) == [row for row in rows if row.is_present]
         assert list(self.reader.files(ODD)) == [row for row in rows if row.drop == ODD]
-        assert self.reader.arriving() == self.arriving
+        arriving = sorted(self.arriving.values(), key=lambda r: (os.fsencode(r.drop), r.series_uid))
+        assert self.reader.arriving() == tuple(arriving)
+        assert self.ledger.unreported == self.unreported
         assert self.reader.counts() == {state: len(self.in_state(state)) for state in State}
 
     @invariant()
@@ -162,7 +190,10 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ledger.jobs(State.QUEUED) == [j for j in jobs if j.state is State.QUEUED]
         of = [j for j in jobs if (j.drop, j.series_uid) == (ODD, "")]
         assert self.ledger.jobs(drop=ODD, series_uid="") == of
-        assert self.ledger.active_drops() == {job.drop for job in self.in_state(*ACTIVE)}
+        active = {job.drop for job in self.in_state(*ACTIVE)}
+        assert {drop for drop in ("a", ODD) if self.ledger.is_active(drop)} == active
+        queued = sorted(self.in_state(State.QUEUED), key=lambda job: (job.due_at, job.id))
+        assert list(self.ledger.due(1e12)) == queued
 
     @invariant()
     def a_series_has_one_active_job_at_most(self) -> None:

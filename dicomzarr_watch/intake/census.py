@@ -1,0 +1,151 @@
+"""Which files there are, and what each counts for.
+
+As there may be a million files, little is kept of each: its name and state in the columns of its
+folder, and the series that it counts for. Of a series it is sums. Time is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from enum import Enum
+from typing import Final, Literal
+
+from dicomzarr_watch.intake.arrival import SeriesFile, SeriesKey, Tally
+from dicomzarr_watch.intake.listing import Drops, Entry, Folder, drop_of
+
+
+class _Mark(Enum):
+    UNREAD = "unread"
+
+
+UNREAD: Final = _Mark.UNREAD
+"""What a file counts for whose header has not been read since it changed."""
+_Counted = SeriesKey | Literal[_Mark.UNREAD] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a listing changed: files that are gone, and the drops in which anything differs."""
+
+    gone: tuple[str, ...]
+    drops: frozenset[str]
+
+
+class Census:
+    """The files of the last listing.
+
+    tallies: the series that have files. touched: those of which any has changed since somebody
+    emptied the set. unread: the drops with files whose headers have not been read, in order.
+    """
+
+    def __init__(self) -> None:
+        self.drops: Drops = {}
+        self.tallies: dict[SeriesKey, Tally] = {}
+        self.touched: set[SeriesKey] = set()
+        self.unread: dict[str, None] = {}
+        self._counted: dict[str, list[_Counted]] = {}
+        self._keys: dict[SeriesKey, SeriesKey] = {}
+        self._truncated: set[str] = set()
+
+    def take_in(self, found: Drops) -> Changes:
+        """Compare with a new listing; files that are new or changed are unread then."""
+        gone: list[str] = []
+        drops = set()
+        for drop in {**self.drops, **found}:
+            before, after = self.drops.get(drop, {}), found.get(drop, {})
+            for path in {**before, **after}:
+                old, new = before.get(path), after.get(path)
+                if old is not new and self._compare(old or Folder(path), new or Folder(path), gone):
+                    drops.add(drop)
+        self.drops = found
+        return Changes(tuple(gone), frozenset(drops))
+
+    def files(self) -> Iterator[tuple[str, Folder, int]]:
+        """Yield the unread files with their drop; each is to be counted before the next."""
+        for drop in list(self.unread):
+            for path, folder in self.drops.get(drop, {}).items():
+                for number, counted in enumerate(self._counted[path]):
+                    if counted is UNREAD:
+                        yield drop, folder, number
+            del self.unread[drop]
+
+    def count(self, folder: Folder, number: int, uid: str | None, *, is_truncated: bool) -> None:
+        """Say what an unread file is: one of a series, or none if its UID is None."""
+        entry = folder.entry(number)
+        self._counted[folder.path][number] = self._key(entry, uid, is_truncated=is_truncated)
+
+    def remember(self, entry: Entry, uid: str | None, *, is_truncated: bool) -> None:
+        """Take in a file that was known before; only before the first listing."""
+        place, _, name = entry.path.rpartition("/")
+        folder = self.drops.setdefault(drop_of(place), {}).setdefault(place, Folder(place))
+        folder.names.append(name)
+        folder.stamps.extend(astuple(entry.identity))
+        key = self._key(entry, uid, is_truncated=is_truncated)
+        self._counted.setdefault(place, []).append(key)
+
+    def forget(self, path: str) -> None:
+        """Have a file that counts for nothing read again."""
+        place, _, name = path.rpartition("/")
+        number = self.drops[drop_of(place)][place].names.index(name)
+        self._counted[place][number] = UNREAD
+        self.unread[drop_of(place)] = None
+
+    def is_read(self, path: str) -> bool:
+        """Tell whether a file is there and has been read in the state that it is in."""
+        place, _, name = path.rpartition("/")
+        folder = self.drops.get(drop_of(place), {}).get(place)
+        if folder is None or name not in folder.names:
+            return False
+        return self._counted[place][folder.names.index(name)] is not UNREAD
+
+    def _compare(self, old: Folder, new: Folder, gone: list[str]) -> bool:
+        """Carry over what files count for that are as they were; return whether any is not."""
+        counted = self._counted.pop(old.path, [])
+        before = {name: number for number, name in enumerate(old.names)}
+        now: list[_Counted] = []
+        is_changed = False
+        for number, name in enumerate(new.names):
+            former = before.pop(name, None)
+            if former is not None and old.stamp(former) == new.stamp(number):
+                now.append(counted[former])
+                continue
+            if former is not None:
+                self._uncount(old, former, counted[former])
+            now.append(UNREAD)
+            is_changed = True
+        for former in before.values():
+            self._uncount(old, former, counted[former])
+            gone.append(old.entry(former).path)
+        if now:
+            self._counted[new.path] = now
+        if is_changed:
+            self.unread[drop_of(new.path)] = None
+        return is_changed or bool(before)
+
+    def _key(self, entry: Entry, uid: str | None, *, is_truncated: bool) -> SeriesKey | None:
+        """Add a file to its series and return that, if it has any."""
+        if uid is None:
+            return None
+        key = SeriesKey(entry.drop, uid)
+        key = self._keys.setdefault(key, key)
+        if is_truncated:
+            self._truncated.add(entry.path)
+        self.touched.add(key)
+        self.tallies[key] = self.tallies.get(key, Tally()).plus(self._file(entry))
+        return key
+
+    def _uncount(self, folder: Folder, number: int, key: _Counted) -> None:
+        if not isinstance(key, SeriesKey):
+            return
+        entry = folder.entry(number)
+        left = self.tallies[key].minus(self._file(entry))
+        self._truncated.discard(entry.path)
+        self.touched.add(key)
+        if left.files:
+            self.tallies[key] = left
+        else:
+            del self.tallies[key], self._keys[key]
+
+    def _file(self, entry: Entry) -> SeriesFile:
+        return SeriesFile(entry.path, entry.identity, entry.path in self._truncated)

@@ -1,0 +1,114 @@
+"""The census against a dictionary of files: whatever comes, changes, goes and is read."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import astuple
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicomzarr_watch.identity import Identity
+from dicomzarr_watch.intake.arrival import SeriesFile, SeriesKey, Tally, tally
+from dicomzarr_watch.intake.census import Census
+from dicomzarr_watch.intake.listing import Drops, Entry, Folder
+
+paths = st.sampled_from(("1", "2", "a/1", "a/2", "a/deep/1", "b/1"))
+# what a file says is read from its state, so that a change of the one is a change of the other
+states = st.builds(Identity, st.integers(0, 5), st.just(2), st.just(3), st.just(4))
+stands = st.lists(
+    st.tuples(st.dictionaries(paths, states, max_size=6), st.integers(0, 6)), max_size=6
+)
+
+
+def uid(identity: Identity) -> str | None:
+    return (None, "", "1.2", "1.3", "1.2", "1.3")[identity.size]
+
+
+def is_truncated(identity: Identity) -> bool:
+    return identity.size > 3
+
+
+def listed(files: dict[str, Identity], before: Drops) -> Drops:
+    """Make what a listing finds: folders that are the same are the same objects."""
+    found: Drops = {}
+    for path, identity in files.items():
+        entry = Entry(path, identity)
+        place, _, name = path.rpartition("/")
+        folder = found.setdefault(entry.drop, {}).setdefault(place, Folder(place))
+        folder.names.append(name)
+        folder.stamps.extend(array("q", astuple(identity)))
+    for drop, folders in found.items():
+        for place, folder in folders.items():
+            if before.get(drop, {}).get(place) == folder:
+                folders[place] = before[drop][place]
+    return found
+
+
+def tallies(files: dict[str, Identity]) -> dict[SeriesKey, Tally]:
+    found: dict[SeriesKey, list[SeriesFile]] = {}
+    for path, identity in files.items():
+        said = uid(identity)
+        if said is not None:
+            key = SeriesKey(Entry(path, identity).drop, said)
+            found.setdefault(key, []).append(
+                SeriesFile(path, identity, is_truncated=is_truncated(identity))
+            )
+    return {key: tally(of) for key, of in found.items()}
+
+
+@given(stands)
+def test_series_are_what_their_read_files_make_them(
+    history: list[tuple[dict[str, Identity], int]],
+) -> None:
+    census, before = Census(), dict[str, Identity]()
+    read: dict[str, Identity] = {}
+    for files, count in history:
+        changes = census.take_in(listed(files, census.drops))
+        assert set(changes.gone) == before.keys() - files.keys()
+        differing = {p for p in before.keys() | files.keys() if before.get(p) != files.get(p)}
+        assert changes.drops == {Entry(p, Identity(0, 0, 0, 0)).drop for p in differing}
+        read = {path: state for path, state in read.items() if files.get(path) == state}
+        before = files
+        unread = census.files()
+        for _, (drop, folder, number) in zip(range(count), unread, strict=False):
+            entry = folder.entry(number)
+            assert (drop, entry.identity) == (entry.drop, files[entry.path])
+            assert entry.path not in read
+            census.count(
+                folder, number, uid(entry.identity), is_truncated=is_truncated(entry.identity)
+            )
+            read[entry.path] = entry.identity
+        assert census.tallies == tallies(read)
+        assert {path for path in files if census.is_read(path)} == read.keys()
+        assert census.unread.keys() >= {
+            Entry(path, state).drop for path, state in files.items() if path not in read
+        }
+
+
+@given(st.dictionaries(paths, states), st.dictionaries(paths, states))
+def test_what_was_remembered_is_as_if_it_had_been_read(
+    known: dict[str, Identity], files: dict[str, Identity]
+) -> None:
+    census = Census()
+    for path, state in known.items():
+        census.remember(Entry(path, state), uid(state), is_truncated=is_truncated(state))
+    assert census.tallies == tallies(known)
+    changes = census.take_in(listed(files, {}))
+    assert set(changes.gone) == known.keys() - files.keys()
+    same = {path: state for path, state in known.items() if files.get(path) == state}
+    assert census.tallies == tallies(same)
+    unread = {folder.entry(number).path for _, folder, number in census.files()}
+    assert unread == files.keys() - same.keys()
+
+
+@given(st.dictionaries(paths, states, min_size=1), st.data())
+def test_a_file_that_is_forgotten_is_read_again(
+    files: dict[str, Identity], data: st.DataObject
+) -> None:
+    census = Census()
+    for path, state in files.items():
+        census.remember(Entry(path, state), None, is_truncated=False)
+    path = data.draw(st.sampled_from(sorted(files)))
+    census.forget(path)
+    assert [folder.entry(n).path for _, folder, n in census.files()] == [path]
