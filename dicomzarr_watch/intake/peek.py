@@ -10,6 +10,7 @@ from pathlib import Path
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.part10 import HEAD_BYTES, is_dicom, split
 from dicomzarr_watch.dicom.values import Values
+from dicomzarr_watch.source import unlinked
 
 
 class Kind(StrEnum):
@@ -19,6 +20,7 @@ class Kind(StrEnum):
     NOT_DICOM = "not-dicom"
     TEMPORARY = "temporary-name"
     UNREADABLE = "unreadable"
+    UNPACKED = "unpacked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Peek:
 def peek(path: Path) -> Peek:
     """Look at a file; never raises, a file that cannot be read is UNREADABLE."""
     try:
-        with path.open("rb", buffering=0) as stream:
+        with FileIO(path, opener=unlinked) as stream:
             return _peek(stream)
     except OSError:
         return Peek(Kind.UNREADABLE)

@@ -116,3 +116,14 @@ def test_no_bytes_are_too_strange_to_be_looked_at(
     content = content[: max(0, len(content) - cut)]
     expected = Kind.DICOM if content[128:132] == b"DICM" else Kind.NOT_DICOM
     assert peeked(bytes(content)).kind is expected
+
+
+def test_a_link_is_not_looked_through(tmp_path: Path) -> None:
+    put(tmp_path / "file", dicom())
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert peek(tmp_path / "link") == Peek(Kind.UNREADABLE)
+
+
+def test_a_pipe_does_not_make_a_look_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert peek(tmp_path / "pipe").kind is not Kind.DICOM
