@@ -11,6 +11,7 @@ import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -299,6 +300,29 @@ def status(
     console.say(", ".join(f"{count} {name}" for name, count in counts.items()))
     for job in rejected:
         console.say(f"rejected: job {job.id}, {job.drop}, {job.code}")
+
+
+@app.command()
+def check(
+    *,
+    config_file: Config = None,
+    inbox: Inbox = None,
+    output: Output = None,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Look whether settings and machine are fit for the daemon; say what to do where not."""
+    from dicomzarr_watch.daemon import surroundings
+
+    settings = _settings(config_file, {"inbox": inbox, "output": output, "state": state})
+    found = list(surroundings.checks(settings, surroundings.mounts(), is_thorough=True))
+    if as_json:
+        console.as_json([asdict(one) | {"is_well": one.is_well} for one in found])
+    for one in [] if as_json else found:
+        console.say(f"{'ok' if one.is_well else 'NO':<3} {one.name}: {one.found}")
+        if one.todo:
+            console.say(f"    {one.todo}")
+    raise typer.Exit(not all(one.is_well for one in found))
 
 
 @app.command()

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pydicom
+import slide_files
 import zarr
 from dicom_files import (
     BIG,
@@ -47,13 +48,15 @@ Array = npt.NDArray[Any]
 class Case:
     """A series: how its files are made, and how many frames and images are to be seen in it.
 
-    stored: the samples of its only file, where they are known without reading it.
+    stored: the samples of its only file, where they are known without reading it. missing: tiles
+    that no file has.
     """
 
     write: Callable[[Path], object]
     frames: int
     images: int = 1
     stored: Array | None = None
+    missing: int = 0
 
 
 def noise(*shape: int, seed: int = 0, below: int = 4096) -> npt.NDArray[np.uint16]:
@@ -183,6 +186,26 @@ def _not_only_frames(folder: Path) -> None:
     (folder / "notes.txt").write_bytes(b"no DICOM at all\n" * 20)
 
 
+def _slide(folder: Path, *, of: Callable[..., Dataset] = slide_files.slide, **facts: Any) -> None:
+    slide_files.write(of(**facts), folder / "a.dcm")
+
+
+def _pyramid(folder: Path) -> None:
+    """Two levels and a label, the larger level in two files."""
+    tiles = slide_files.tiles(colours=3)
+    level: dict[str, Any] = {"ConcatenationUID": uid(90)}
+    for n, (start, end) in enumerate([(5, 9), (0, 5)]):
+        part = slide_files.slide(
+            tiles[start:end], ConcatenationFrameOffsetNumber=start, sop_uid=uid(n), **level
+        )
+        slide_files.write(part, folder / f"{n}.dcm")
+    small = slide_files.slide(tiles[:2], matrix=(4, 7), sop_uid=uid(2))
+    slide_files.write(small, folder / "2.dcm")
+    label: dict[str, Any] = {"DimensionOrganizationType": None, "sop_uid": uid(3)}
+    label["ImageType"] = ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]
+    slide_files.write(slide_files.slide(tiles[:1], matrix=(50, 60), **label), folder / "3.dcm")
+
+
 def _bits(*shape: int) -> npt.NDArray[np.uint8]:
     return noise(*shape, below=2).astype(np.uint8)
 
@@ -192,7 +215,51 @@ _MORE_PIXELS: Final = (
     PixelCase("1 bit, many frames", _bits(37, 3, 3), bits=1, vr="OB"),
 )
 
+_TILES: Final = slide_files.tiles()
+_COLOUR_TILES: Final = slide_files.tiles(colours=3)
+_PLACES: Final = slide_files.places()
+_ORDER: Final = (8, 2, 0, 5, 3)
+
+SLIDES: Final = {
+    "slide": Case(partial(_slide, frames=_TILES), 9),
+    "slide, big endian": Case(
+        partial(_slide, frames=slide_files.tiles(dtype="u2"), syntax=BIG.uid), 9
+    ),
+    "slide, colour": Case(partial(_slide, frames=_COLOUR_TILES), 9),
+    "slide, planar": Case(
+        partial(_slide, frames=_COLOUR_TILES.reshape(9, 3, *slide_files.TILE)), 9
+    ),
+    "slide, out of order, with missing tiles": Case(
+        partial(_slide, frames=_COLOUR_TILES[:5], at=[_PLACES[n] for n in _ORDER]), 5, missing=4
+    ),
+    "slide, paths and focal planes": Case(
+        partial(
+            _slide,
+            frames=slide_files.tiles(36),
+            paths=("A", "B"),
+            TotalPixelMatrixFocalPlanes=2,
+        ),
+        36,
+        images=4,
+    ),
+    "slide, segments of one bit": Case(
+        partial(
+            _slide, of=slide_files.segmentation, frames=slide_files.tiles(18) % 2, segments=[1, 2]
+        ),
+        18,
+        images=2,
+        stored=slide_files.tiles(18) % 2,
+    ),
+    "slide, overlapping tiles": Case(
+        partial(_slide, frames=slide_files.tiles(10), at=[*_PLACES, _PLACES[0]]), 10
+    ),
+    "slide, too many frames": Case(partial(_slide, frames=slide_files.tiles(10)), 10),
+    "slide, JPEG": Case(partial(_slide, of=slide_files.jpeg_slide, frames=_COLOUR_TILES), 9),
+    "slide, pyramid": Case(_pyramid, 12, images=3),
+}
+
 CASES: Final = {
+    **SLIDES,
     **{
         case.name: Case(partial(_one, case.content), len(case.frames), stored=case.frames)
         for case in (*PIXEL_CASES, *_MORE_PIXELS)
@@ -290,10 +357,20 @@ def planes(store: Path, path: str) -> Array:
     array: Any = zarr.open_array(store / path, mode="r")
     axes = array.metadata.dimension_names
     values = np.asarray(array[...])
-    if "c" not in axes:
-        return values.reshape(-1, *values.shape[-2:])
-    values = np.moveaxis(values, axes.index("c"), -1)
-    return values.reshape(-1, *values.shape[-3:])
+    if "c" in axes:
+        values = np.moveaxis(values, axes.index("c"), -1)
+    samples = values.shape[-1:] if "c" in axes else ()
+    if "z" in axes:
+        height, width = array.shape[-2:]
+        return values.reshape(-1, height, width, *samples)
+    rows, columns = array.chunks[-2:]
+    return np.stack(
+        [
+            values[y : y + rows, x : x + columns]
+            for y in range(0, len(values), rows)
+            for x in range(0, values.shape[1], columns)
+        ]
+    )
 
 
 def chunk_files(store: Path) -> Iterator[Path]:

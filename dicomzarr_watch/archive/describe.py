@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Iterable
 from io import BytesIO
 from typing import Any, Final
 
@@ -48,6 +49,7 @@ def described(store: Store) -> dict[str, Any]:
                 "axes": list(image.axes),
                 "shape": list(image.array.shape),
                 "dtype": str(image.array.dtype),
+                "total_pixel_matrix": image.attributes["dicomzarr"]["total_pixel_matrix"],
                 **image.attributes["dicomzarr"]["geometry"],
             }
             for image in store.images
@@ -107,10 +109,14 @@ def dicom_json(store: Store, name: str) -> Json:
             found="no series.json" if number is not None else "another name",
             private=name,
         )
-    elements = of_file(json.loads(path.read_bytes())["tags"], number)
+    document = json.loads(path.read_bytes())
+    elements = of_file(document["tags"], number)
     own = {tag: e for tag, e in elements.items() if not tag.startswith("0002")}
+    long = {tag for tag, e in own.items() if e["vr"] == "SQ" and "BulkDataURI" in e}
+    wanted = [int(tag, 16) for tag in long.difference(document["unreadable_tags"])]
     found = {tag: _inline(store, element) for tag, element in own.items()}
-    return dict(sorted((found | _pixels(store, number)).items()))
+    found |= _from_file(store, number, [*tags.PIXEL_ELEMENTS, *wanted])
+    return dict(sorted(found.items()))
 
 
 def _inline(store: Store, element: Json) -> Json:
@@ -123,13 +129,13 @@ def _inline(store: Store, element: Json) -> Json:
     return {"vr": element["vr"], "InlineBinary": base64.b64encode(raw).decode()}
 
 
-def _pixels(store: Store, number: int) -> Json:
-    """Return the pixel data as it stands in the file."""
+def _from_file(store: Store, number: int, wanted: Iterable[int]) -> Json:
+    """Return elements as they stand in the file."""
     data = b"".join(store.pieces_of(store.files[number]))
     with disable_value_validation():
         dataset = pydicom.dcmread(BytesIO(data), force=True)
         return {
             tags.keyword(tag): dataset[tag].to_json_dict(None, 0)
-            for tag in tags.PIXEL_ELEMENTS
+            for tag in wanted
             if tag in dataset
         }

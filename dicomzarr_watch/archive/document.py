@@ -20,7 +20,9 @@ from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance
 from dicomzarr_watch.dicom.model import ByReference, Elements
 from dicomzarr_watch.dicom.quantity import Quantity, suv_factors
+from dicomzarr_watch.dicom.stacks import Image
 from dicomzarr_watch.dicom.tags import keyword
+from dicomzarr_watch.dicom.tiles import NoTiling
 
 T = TypeVar("T")
 
@@ -97,16 +99,26 @@ def findings(
     """Gather what a person should know, one finding per code or image."""
     odd: dict[str, list[str]] = {}
     for number in plan.files:
-        frames = instances[number].frames
+        frames, tiling = instances[number].frames, instances[number].tiling
         if not isinstance(frames, FrameRun) and frames.is_odd:
             odd.setdefault(frames.reason, []).append(sources[number].name)
+        if isinstance(tiling, NoTiling) and tiling.reason:
+            odd.setdefault(tiling.reason, []).append(sources[number].name)
     found = [Finding(code, tuple(names)) for code, names in sorted(odd.items())]
     if written.unlike:
         found.append(Finding("unused-bits-carry-data", written.unlike))
     found += [
-        Finding(code, image=image.path) for image in plan.images for code in image.image.findings
+        Finding(code, image=image.path, detail=_detail(code, image.image))
+        for image in plan.images
+        for code in image.image.findings
     ]
     return tuple(found)
+
+
+def _detail(code: str, image: Image) -> str:
+    if code != "tiles-missing" or not image.grid:
+        return ""
+    return f"{image.missing_tiles} of {image.grid.tiles}"
 
 
 def counts(plan: Plan, sources: Sequence[Source], instances: Sequence[Instance]) -> dict[str, int]:
@@ -190,6 +202,7 @@ def _image(plan: ImagePlan, instances: Sequence[Instance]) -> dict[str, Any]:
         "photometric_interpretation": image.format.photometric,
         "bits_stored": image.format.bits_stored,
         "geometry": layout.geometry_json(plan),
+        "total_pixel_matrix": layout.matrix_json(plan),
         "rescale": _per_plane([f.pose.rescale or i.rescale for f, i in own], _RESCALE),
         "units": _once([i.quantity.units for _, i in own]),
         "suv": _suv([i.quantity for _, i in own]),

@@ -1,8 +1,9 @@
 """Where everything of a series stands in its store: decided here, before a byte is written.
 
-Arrays have the axes (t, c,) z, y, x; t only if there are moments, c only if there are samples. An
-inner chunk is one frame, its bytes as in the file. Shards bound the number of files. The files'
-rows stand in the order of their planes, so that writing and reading go straight through.
+Arrays have the axes (t, c,) z, y, x; t only if there are moments, c only if there are samples.
+Frames that are tiles have (c,) y, x, each at its place. An inner chunk is one frame, its bytes as
+in the file. Shards bound the number of files. The files' rows stand in the order of their planes,
+so that writing and reading go straight through.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -19,6 +21,7 @@ from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat
 from dicomzarr_watch.dicom.instance import Instance, SeriesFacts
 from dicomzarr_watch.dicom.pose import Pose
 from dicomzarr_watch.dicom.stacks import Frame, Image, stack
+from dicomzarr_watch.dicom.tiles import Tiling
 
 STORE_VERSION: Final = 1
 OME_XML: Final = "METADATA.ome.xml"
@@ -30,6 +33,8 @@ SERIES_JSON: Final = "series.json"
 DONE_JSON: Final = "done.json"
 DICOM_GROUP: Final = "dicom"
 SHARD_BYTES: Final = 64 << 20
+SHARD_PLANES: Final = 1 << 16
+"""Whoever reads one plane reads the shard's index first: 16 bytes for each."""
 BLOB_CHUNK_BYTES: Final = 16 << 20
 INDEX_COLUMNS: Final = (
     "header_offset",
@@ -48,7 +53,7 @@ ORIGINALS: Final = "original_sha256"
 """SHA-256 of the files that came in, where some stand in the store with their pixels alone."""
 
 FRAME_COLUMNS: Final = ("image", "plane")
-"""plane: t * z_count + z."""
+"""plane: t * z_count + z; of tiles, the number of the tile, row by row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +70,10 @@ class ImagePlan:
 
     @property
     def axes(self) -> tuple[str, ...]:
-        has_time, has_samples = self.image.shape[0] > 1, self.image.format.samples > 1
-        return ("t",) * has_time + ("c",) * has_samples + ("z", "y", "x")
+        samples = ("c",) * (self.image.format.samples > 1)
+        if self.image.grid:
+            return (*samples, "y", "x")
+        return ("t",) * (self.image.shape[0] > 1) + (*samples, "z", "y", "x")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -78,12 +85,12 @@ class ImagePlan:
 
     @property
     def shard_planes(self) -> tuple[int, int]:
-        """How many moments and slices a shard holds."""
-        moments, slices = self.image.shape
-        room = max(1, SHARD_BYTES // self.image.format.view_bytes)
-        if slices > room:
+        """How many planes a shard holds along each of `_grid`: part of a line, or whole lines."""
+        lines, line = self.image.shape
+        room = max(1, min(SHARD_BYTES // self.image.format.view_bytes, SHARD_PLANES))
+        if line > room:
             return 1, room
-        return min(moments, room // slices), slices
+        return min(lines, room // line), line
 
     @property
     def shard(self) -> tuple[int, ...]:
@@ -99,24 +106,35 @@ class ImagePlan:
 
     def shard_of(self, plane: int) -> tuple[str, int]:
         """Return the shard's file name and the number of the plane's chunk in it."""
-        moment, place = divmod(plane, self.image.shape[1])
-        moments, slices = self.shard_planes
-        coordinates = self._in_axes(moment // moments, place // slices, rest=0)
-        name = ".".join(["c", *map(str, coordinates)])
-        return name, moment % moments * slices + place % slices
+        line, place = divmod(plane, self.image.shape[1])
+        lines, places = self.shard_planes
+        at = dict(zip(self._grid, (line // lines, place // places), strict=True))
+        name = ".".join(["c", *(str(at.get(a, 0)) for a in self.axes)])
+        return name, line % lines * places + place % places
 
     def planes_in(self, name: str) -> int:
         """Return how many planes of the image stand in the shard of this name."""
-        numbers = [int(n) for n in name.split(".")[1:]]
-        at = dict(zip(self.axes, numbers, strict=True))
-        moments, slices = self.shard_planes
-        t, z = at.get("t", 0) * moments, at["z"] * slices
-        return min(moments, self.image.shape[0] - t) * min(slices, self.image.shape[1] - z)
+        at = dict(zip(self.axes, map(int, name.split(".")[1:]), strict=True))
+        (lines, line), (held_lines, held) = self.image.shape, self.shard_planes
+        first_line, first = at.get(self._grid[0], 0) * held_lines, at[self._grid[1]] * held
+        # a part of a line, or whole lines: the planes of a shard follow each other
+        start = first_line * line + first
+        end = start + min(held, line - first) + (min(held_lines, lines - first_line) - 1) * line
+        planes = self.image.planes
+        return bisect_left(planes, end) - bisect_left(planes, start)
 
-    def _in_axes(self, t: int, z: int, rest: int | None = None) -> tuple[int, ...]:
+    @property
+    def _grid(self) -> tuple[str, str]:
+        """The axes along which frames stand, the slower one first."""
+        return ("y", "x") if self.image.grid else ("t", "z")
+
+    def _in_axes(self, lines: int, places: int) -> tuple[int, ...]:
+        """Return the shape of so many frames along each of `_grid`."""
         pixels = self.image.format
-        sizes = {"t": t, "c": pixels.samples, "z": z, "y": pixels.rows, "x": pixels.columns}
-        return tuple(sizes[a] if rest is None or a in ("t", "z") else rest for a in self.axes)
+        sizes = {"t": 1, "c": pixels.samples, "z": 1, "y": pixels.rows, "x": pixels.columns}
+        for axis, count in zip(self._grid, (lines, places), strict=True):
+            sizes[axis] *= count
+        return tuple(sizes[a] for a in self.axes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +167,7 @@ def plan(instances: Sequence[Instance], copies: Mapping[int, int] | None = None)
     )
     found: dict[int, dict[int, tuple[int, int]]] = {}
     for n, image in enumerate(images):
-        for plane, frame in enumerate(image.frames):
+        for plane, frame in zip(image.planes, image.frames, strict=True):
             found.setdefault(frame.file, {})[frame.number] = (n, plane)
     planes = {file: tuple(at[k] for k in sorted(at)) for file, at in found.items()}
     nowhere = ((len(images), 0),)
@@ -163,9 +181,18 @@ def _frames(instances: Sequence[Instance], copies: Mapping[int, int]) -> list[Fr
         if not isinstance(instance.frames, FrameRun):
             continue
         poses = instance.poses or (Pose(),)
+        tiling = instance.tiling if isinstance(instance.tiling, Tiling) else None
         for k in range(instance.frames.count):
-            pose = poses[k] if len(poses) == instance.frames.count else poses[0]
-            found.append(Frame(number, k, instance.frames.format, pose, copies.get(number, 0)))
+            frame = Frame(
+                number,
+                k,
+                instance.frames.format,
+                poses[k] if len(poses) == instance.frames.count else poses[0],
+                copies.get(number, 0),
+                tiling.grid if tiling else None,
+                tiling.tiles[k] if tiling else 0,
+            )
+            found.append(frame)
     return found
 
 
@@ -256,6 +283,7 @@ def image_attributes(image: ImagePlan) -> dict[str, Any]:
             "version": STORE_VERSION,
             "format": asdict(image.image.format),
             "geometry": geometry_json(image),
+            "total_pixel_matrix": matrix_json(image),
             "z_by": image.image.z_by,
             "t_by": image.image.t_by,
         },
@@ -283,14 +311,15 @@ def _omero(image: ImagePlan) -> dict[str, Any]:
 
 
 def geometry_json(image: ImagePlan) -> dict[str, Any]:
-    """Return the geometry in SimpleITK's order and units: (x, y, z), mm, LPS."""
+    """Return the geometry in SimpleITK's order and units: (x, y, z), mm, LPS or the slide's."""
     found = image.image.geometry
-    pixels = image.image.format
+    extent = dict(zip(image.axes, image.shape, strict=True))
     return {
+        "coordinates": "slide" if found.is_on_slide else "patient",
         "origin": list(found.origin),
         "spacing": list(found.spacing),
         "direction": list(found.direction),
-        "size": [pixels.columns, pixels.rows, image.image.shape[1]],
+        "size": [extent["x"], extent["y"], extent.get("z", 1)],
         "affine": [list(found.affine[i : i + 4]) for i in range(0, 16, 4)],
         "positions": list(found.positions),
         "missing": list(found.missing),
@@ -298,6 +327,12 @@ def geometry_json(image: ImagePlan) -> dict[str, Any]:
         "regular": found.is_regular,
         "placed": found.is_placed,
     }
+
+
+def matrix_json(image: ImagePlan) -> dict[str, int] | None:
+    """Return how much of a picture of tiles is not the padding of the last ones."""
+    grid = image.image.grid
+    return dict(zip(("rows", "columns"), grid.matrix, strict=True)) if grid else None
 
 
 def pixel_format(attributes: dict[str, Any]) -> PixelFormat:

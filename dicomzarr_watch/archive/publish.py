@@ -82,7 +82,7 @@ def keep_evidence(staged: Path, output: Path, drop: str, folder: str) -> None:
 
 def _exchange(staged: Path, final: Path) -> None:
     try:
-        _swap_names(staged, final)
+        swap_names(staged, final)
     except OSError as error:
         if error.errno not in _CANNOT_EXCHANGE:
             raise
@@ -92,7 +92,8 @@ def _exchange(staged: Path, final: Path) -> None:
         _aside(final).rename(staged)
 
 
-def _swap_names(one: Path, other: Path) -> None:
+def swap_names(one: Path, other: Path) -> None:
+    """Swap two names in one step; raises OSError where the system or the file system cannot."""
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "renameat2"):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

@@ -23,11 +23,14 @@ from dicomzarr_watch.dicom.frames import (
     Samples,
     verbatim,
 )
+from dicomzarr_watch.dicom.tiles import cut
 from dicomzarr_watch.errors import RejectError
 
 RUN_BYTES: Final = 16 << 20
 """How much of an array is read at once."""
 _PIECE_BYTES: Final = 8 << 20
+_ZARR_PYTHON: Final = "zarr.core.codec_pipeline.BatchedCodecPipeline"
+"""zarr-python's own codecs; those of zarrs take ten times as long to turn samples around."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +81,50 @@ class StoredImage:
 
     def planes(self, run: PlaneRun) -> Samples:
         """Read whole frames; (frames, *format.shape), native byte order."""
-        index = {"t": slice(run.t, run.t + run.moments), "z": slice(run.z, run.z + run.slices)}
+        index = {
+            self.grid[0]: self._span(self.grid[0], run.t, run.moments),
+            self.grid[1]: self._span(self.grid[1], run.z, run.slices),
+        }
         with _damage_told():
             found = np.asarray(self.array[tuple(index.get(a, slice(None)) for a in self.axes)])
-        if "c" in self.axes and not self.format.is_planar:
+        if "c" in self.axes:
             found = np.moveaxis(found, self.axes.index("c"), -1)
-        elif "c" in self.axes:
-            found = np.moveaxis(found, self.axes.index("c"), -3)
+        if self.is_tiled:
+            found = cut(found, (self.format.rows, self.format.columns))
+        if "c" in self.axes and self.format.is_planar:
+            found = np.moveaxis(found, -1, -3)
         return found.reshape(-1, *self.format.shape)
 
     @property
+    def is_tiled(self) -> bool:
+        return "z" not in self.axes
+
+    @property
+    def grid(self) -> tuple[str, str]:
+        """The axes along which frames stand, the slower one first."""
+        return ("y", "x") if self.is_tiled else ("t", "z")
+
+    @property
     def slices(self) -> int:
-        return int(self.array.shape[self.axes.index("z")])
+        """How many planes follow each other along the faster axis of the grid."""
+        axis = self.grid[1]
+        return int(self.array.shape[self.axes.index(axis)]) // self._step(axis)
+
+    def _step(self, axis: str) -> int:
+        """Return how far it is along an axis from one frame to the next."""
+        return {"y": self.format.rows, "x": self.format.columns}.get(axis, 1)
+
+    def _span(self, axis: str, start: int, count: int) -> slice:
+        step = self._step(axis)
+        return slice(start * step, (start + count) * step)
 
 
 @dataclass(frozen=True, slots=True)
 class PlaneRun:
-    """Neighbouring planes of one image: slices of one moment, or whole moments."""
+    """Neighbouring planes of one image: slices of one moment, or whole moments.
+
+    Of tiles: some of one row, or whole rows; t and moments count rows, z and slices columns.
+    """
 
     image: int
     t: int
@@ -190,7 +220,7 @@ def _pipeline(path: Path) -> str:
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        return "zarr.core.codec_pipeline.BatchedCodecPipeline"
+        return _ZARR_PYTHON
     return "zarrs.ZarrsCodecPipeline"
 
 
@@ -269,8 +299,11 @@ def _images(root: zarr.Group) -> tuple[StoredImage, ...]:
     found = []
     for prefix, group in groups:
         attributes: dict[str, Any] = dict(group.attrs)
-        array = _array(root, f"{prefix}0")
-        found.append(StoredImage(array, layout.pixel_format(attributes), attributes))
+        pixel_format = layout.pixel_format(attributes)
+        is_transposed = pixel_format.samples > 1 and not pixel_format.is_planar
+        with zarr.config.set({"codec_pipeline.path": _ZARR_PYTHON} if is_transposed else {}):
+            array = _array(root, f"{prefix}0")
+        found.append(StoredImage(array, pixel_format, attributes))
     return tuple(found)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ class ShardFile:
 
     def __init__(self, path: Path, slots: int, expected: int) -> None:
         """Open the file; `slots` chunks have a place in it and `expected` will come."""
+        self._path = path
         self._stream = path.open("xb", buffering=0)
         self._index = [_ABSENT] * (2 * slots)
         self._left = expected
@@ -35,7 +37,7 @@ class ShardFile:
         """Write one chunk; each slot is written once."""
         if self._index[2 * slot] != _ABSENT:
             raise ValueError("chunk written twice")
-        write_all(self._stream.fileno(), chunk)
+        write_all(self._opened().fileno(), chunk)
         self._index[2 * slot : 2 * slot + 2] = self._end, len(chunk)
         self._end += len(chunk)
         self._left -= 1
@@ -44,13 +46,18 @@ class ShardFile:
         """Write the index and put the file on disk."""
         index = struct.pack(f"<{len(self._index)}Q", *self._index)
         checksum = google_crc32c.value(index)
-        write_all(self._stream.fileno(), index + struct.pack("<I", checksum))
+        write_all(self._opened().fileno(), index + struct.pack("<I", checksum))
         os.fsync(self._stream.fileno())
         self._stream.close()
 
     def close(self) -> None:
-        """Let the file go, finished or not."""
+        """Let the file go, finished or not; the next chunk opens it again."""
         self._stream.close()
+
+    def _opened(self) -> FileIO:
+        if self._stream.closed:
+            self._stream = self._path.open("ab", buffering=0)
+        return self._stream
 
 
 def write_all(descriptor: int, data: bytes) -> None:

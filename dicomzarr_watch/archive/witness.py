@@ -83,6 +83,7 @@ def _not_comparable(
     runs = [instances[file].frames for file in files]
     pixels = found.format
     reasons = {
+        "SimpleITK does not lay out tiles": found.grid is not None,
         f"SimpleITK converts {pixels.photometric}": pixels.photometric not in _COMPARABLE,
         "SimpleITK reads multi-frame geometry from the first frame": any(
             isinstance(run, FrameRun) and run.count > 1 for run in runs

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -35,6 +36,8 @@ Progress = Callable[[int], None]
 """Told how many more bytes have been worked off."""
 
 _READ_BYTES: Final = 8 << 20
+_OPEN_SHARDS: Final = 64
+"""Shards whose files are open at a time; those that wait longest are opened again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,17 +229,20 @@ class _Writing:
     def _put(self, number: int, plane: int, chunk: bytes) -> None:
         image = self._images[number]
         name, slot = image.shard_of(plane)
-        shard = self._shards.get((number, name))
+        shard = self._shards.pop((number, name), None)
         if shard is None:
             moments, slices = image.shard_planes
             shard = ShardFile(
                 self._store / image.path / name, moments * slices, image.planes_in(name)
             )
-            self._shards[number, name] = shard
+        self._shards[number, name] = shard  # behind those that wait longer
         shard.append(slot, chunk)
         if shard.is_full:
             del self._shards[number, name]
             self._finishing.append(self._pool.submit(shard.finish))
+        # tiles may come in any order, and a process may have only so many files open
+        if resting := next(islice(reversed(self._shards.values()), _OPEN_SHARDS, None), None):
+            resting.close()
 
 
 def _reader(stream: BinaryIO, digest: hashlib._Hash) -> Callable[[int], bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -47,6 +47,7 @@ _MEANINGS: Final = (
     ("echo", "MREchoSequence", "EffectiveEchoTime"),
     ("reconstruction kernel", "CTReconstructionSequence", "ConvolutionKernel"),
     ("tube voltage", "CTXRayDetailsSequence", "KVP"),
+    ("optical path", "OpticalPathIdentificationSequence", "OpticalPathIdentifier"),
     ("segment", "SegmentIdentificationSequence", "ReferencedSegmentNumber"),
 )
 
@@ -147,6 +148,19 @@ def _as_number(moment: str) -> float | None:
     except ValueError:
         return None
     return found if math.isfinite(found) else None
+
+
+def shared_pose(values: Values) -> Pose:
+    """Return what the header says of all frames of a file; raises what broken sequences raise."""
+    pose = plausible(_top_level(values))
+    for item in values.items(tags.SHARED_FUNCTIONAL_GROUPS_SEQUENCE):
+        pose = with_groups(pose, item, [e.tag for e in item.part10.elements])
+    return pose
+
+
+def with_groups(pose: Pose, item: Values, wanted: Container[int]) -> Pose:
+    """Add what the functional groups of these tags in an item say; raises like `shared_pose`."""
+    return _with_groups(pose, dataset(item, wanted))
 
 
 def _from_groups(values: Values, pose: Pose, count: int) -> tuple[Pose, ...]:

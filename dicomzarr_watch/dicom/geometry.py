@@ -1,6 +1,7 @@
 """Where the voxels of one image lie: SimpleITK's terms, and the whole affine.
 
-Points are (x, y, z) in LPS, mm. `direction` is row-major 3 by 3; its columns are the directions of
+Points are (x, y, z) in LPS, mm; those of a whole slide in the slide's own coordinates (PS3.3
+C.8.12.2), mm. `direction` is row-major 3 by 3; its columns are the directions of
 a row, a column and the slice normal, as in SimpleITK. Nothing is resampled: what a regular grid
 cannot say is said beside it.
 """
@@ -8,7 +9,7 @@ cannot say is said beside it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -27,7 +28,7 @@ Vector = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """A grid in the patient.
+    """A grid in the patient, or on a slide.
 
     spacing: (x, y, z), along the columns, the rows and the normal.
     affine: 4 by 4, row-major, from voxel indices (i, j, k) to LPS; carries a tilt that `direction`
@@ -46,6 +47,7 @@ class Geometry:
     tilt_deg: float
     is_regular: bool
     is_placed: bool
+    is_on_slide: bool = False
 
 
 def normal(orientation: Sequence[float]) -> Vector:
@@ -93,6 +95,13 @@ def geometry(slices: Sequence[Pose]) -> Geometry:
         is_regular=_is_regular(gaps),
         is_placed=is_placed,
     )
+
+
+def on_slide(matrix: Pose) -> Geometry:
+    """Place a total pixel matrix in the slide's coordinates."""
+    found = geometry([matrix])
+    is_placed = found.is_placed and matrix.spacing is not None
+    return replace(found, is_placed=is_placed, is_on_slide=True)
 
 
 def same_place(spacing: float) -> float:

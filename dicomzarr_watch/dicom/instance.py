@@ -12,6 +12,8 @@ from dicomzarr_watch.dicom.functional import frame_poses
 from dicomzarr_watch.dicom.part10 import Element, Part10, split
 from dicomzarr_watch.dicom.pose import Pose
 from dicomzarr_watch.dicom.quantity import NOTHING_SAID, Quantity, quantity
+from dicomzarr_watch.dicom.slides import tiling
+from dicomzarr_watch.dicom.tiles import NoTiling, Tiling
 from dicomzarr_watch.dicom.values import Values
 
 TAIL_LIMIT_BYTES: Final = 16 << 20
@@ -22,6 +24,7 @@ class Instance:
     """The facts of one file.
 
     poses: one per frame, or one for all of them, or none without geometry.
+    tiling: the tiles that the frames are, if they are.
     head_bytes: where the pixel data's value starts; the file's length where there is none.
     pixel_bytes: length of that value; what follows it is the tail.
     """
@@ -33,6 +36,7 @@ class Instance:
     series: SeriesFacts
     frames: FrameRun | NoFrames
     poses: tuple[Pose, ...]
+    tiling: Tiling | NoTiling
     head_bytes: int
     pixel_bytes: int
     rescale: tuple[float, float] | None
@@ -120,6 +124,7 @@ def _tail(part10: Part10, read: Callable[[int, int], bytes]) -> bytes:
 def _instance(part10: Part10, data: bytes) -> Instance:
     values = Values(part10, data)
     frames = frame_run(part10, values)
+    tiles = tiling(values, frames) if isinstance(frames, FrameRun) else NoTiling()
     head, pixel = _spans(part10, frames)
     return Instance(
         size=part10.size,
@@ -134,13 +139,22 @@ def _instance(part10: Part10, data: bytes) -> Instance:
             values.text(tags.SERIES_DESCRIPTION),
         ),
         frames=frames,
-        poses=frame_poses(values, frames) if isinstance(frames, FrameRun) else (),
+        poses=_poses(values, frames, tiles),
+        tiling=tiles,
         head_bytes=head,
         pixel_bytes=pixel,
         rescale=_rescale(values),
         window=_pair(values, tags.WINDOW_CENTER, tags.WINDOW_WIDTH),
         quantity=quantity(values) if isinstance(frames, FrameRun) else NOTHING_SAID,
     )
+
+
+def _poses(
+    values: Values, frames: FrameRun | NoFrames, tiles: Tiling | NoTiling
+) -> tuple[Pose, ...]:
+    if isinstance(tiles, Tiling):
+        return tiles.poses
+    return frame_poses(values, frames) if isinstance(frames, FrameRun) else ()
 
 
 def _spans(part10: Part10, frames: FrameRun | NoFrames) -> tuple[int, int]:

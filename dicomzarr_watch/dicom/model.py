@@ -32,6 +32,9 @@ INLINE_LIMIT_BYTES: Final = 1024
 VALUE_LIMIT_BYTES: Final = 1 << 18
 """So are other values of this length: every number of them would take some 500 bytes of memory."""
 
+SEQUENCE_LIMIT_BYTES: Final = 4 << 20
+"""So are sequences of this length: the places of 25,000 tiles are 300 MB of memory as JSON."""
+
 _BINARY_VRS: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN"})
 
 Json = dict[str, Any]
@@ -117,8 +120,9 @@ class Elements:
     def _reference(self, part10: Part10, element: Element) -> Json | ByReference:
         """Return where a long value stands; an empty element where it is to be converted."""
         vr, size = element.vr or _usual_vr(element), element.end - element.value
-        limit = INLINE_LIMIT_BYTES if element.vr in _BINARY_VRS else VALUE_LIMIT_BYTES
-        if size <= limit or vr == b"SQ" or part10.inflated is not None:
+        limit = SEQUENCE_LIMIT_BYTES if vr == b"SQ" else VALUE_LIMIT_BYTES
+        limit = INLINE_LIMIT_BYTES if element.vr in _BINARY_VRS else limit
+        if size <= limit or part10.inflated is not None:
             return {}
         return ByReference(vr.decode(), self.files, element.value, element.end)
 

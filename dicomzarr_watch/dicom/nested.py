@@ -15,8 +15,7 @@ from dicomzarr_watch.dicom.values import Values
 
 def dataset(values: Values, wanted: Container[int]) -> Dataset:
     """Return the wanted top-level elements; raises whatever pydicom makes of broken bytes."""
-    part10 = values.part10
-    raw = b"".join(values.data[e.start : e.end] for e in part10.elements if e.tag in wanted)
+    part10, raw = values.part10, values.encoded(wanted)
     with warnings.catch_warnings(), disable_value_validation():
         warnings.simplefilter("ignore")
         return read_dataset(BytesIO(raw), part10.is_implicit, not part10.is_big_endian)

@@ -192,16 +192,54 @@ def _split_deflated(read: Read, size: int, start: int, syntax: str) -> Part10:
     return Part10(size, syntax, found.elements, found.pixel, problem, inflated=data)
 
 
+def items(
+    data: bytes, sequence: Element, *, is_implicit: bool, is_big_endian: bool
+) -> Iterator[tuple[Element, ...]]:
+    """Yield the elements of each item of a sequence whose offsets point into `data` (PS3.5 7.5).
+
+    Raises ValueError where the items are not what their lengths say.
+    """
+    # within a UN all is implicit (PS3.5 6.2.2 note 4)
+    is_unknown = sequence.vr == b"UN"
+    order = ">" if is_big_endian and not is_unknown else "<"
+    explicit = not (is_implicit or is_unknown)
+    window = _Window.over(data, min(sequence.end, len(data)))
+    at = sequence.value
+    try:
+        while at < sequence.end:
+            tag, _, start, length = _header(window, at, explicit, order)
+            if tag == tags.SEQUENCE_DELIMITER:
+                return
+            if tag != tags.ITEM:
+                raise _MalformedError("no item in a sequence")
+            if length == UNDEFINED_LENGTH:
+                at = _past_undefined(window, start, explicit, order)
+                inside = _Window.over(data, at - _HEADER_BYTES)
+            else:
+                at = start + length
+                inside = _Window.over(data, at)
+            if at > window.size:
+                raise _TruncatedError
+            yield tuple(_walk(inside, start, explicit=explicit, order=order))
+    except (_TruncatedError, _MalformedError) as problem:
+        raise ValueError(_word(problem)) from problem
+
+
 class _Window:
     """The part of the file that is in memory, moved forward as it is asked for."""
 
     __slots__ = ("_base", "_data", "_read", "size")
 
-    def __init__(self, read: Read, size: int) -> None:
+    def __init__(self, read: Read, size: int, data: bytes = b"") -> None:
         self._read = read
         self.size = size
         self._base = 0
-        self._data = b""
+        self._data = data
+
+    @classmethod
+    def over(cls, data: bytes, end: int) -> _Window:
+        """Look at what is all in memory, up to an end."""
+        return cls(lambda at, count: data[at : at + count], end, data)
 
     def at(self, offset: int, count: int) -> tuple[bytes, int]:
         """Return a buffer and the place in it where `count` bytes from `offset` stand."""

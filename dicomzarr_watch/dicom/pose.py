@@ -16,7 +16,8 @@ Meaning = tuple[tuple[str, str], ...]
 class Pose:
     """One frame's place in the patient and in time.
 
-    position: centre of the first voxel, LPS, mm (PS3.3 C.7.6.2.1.1).
+    position: centre of the first voxel, LPS, mm (PS3.3 C.7.6.2.1.1); of a whole slide, the first
+    pixel of its matrix in the slide's own coordinates, mm.
     orientation: direction cosines of a row, then of a column.
     spacing: between rows, between columns, mm; thickness and spacing_between: mm.
     rescale, window: slope and intercept, centre and width, where they are said for the frame.
@@ -45,6 +46,8 @@ MEANINGS: Final = (
     "echo",
     "reconstruction kernel",
     "tube voltage",
+    "optical path",
+    "focal plane",
     "segment",
 )
 """The names that `Pose.meaning` may hold."""

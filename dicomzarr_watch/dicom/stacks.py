@@ -3,20 +3,27 @@
 Frames belong together where a voxel means the same and is stored the same: SPLIT_RULES is the
 list, and a series with several values of one of them becomes several images. Within an image z
 follows the position along the normal and t the first of TIME_KEYS that tells frames at one
-position apart.
+position apart. Tiles make one plane, each at its place.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
 
 from dicomzarr_watch.dicom.frames import PixelFormat
-from dicomzarr_watch.dicom.geometry import Geometry, along_normal, geometry, same_place
+from dicomzarr_watch.dicom.geometry import (
+    Geometry,
+    along_normal,
+    geometry,
+    on_slide,
+    same_place,
+)
 from dicomzarr_watch.dicom.pose import MEANINGS, TIME_KEYS, Moment, Pose
+from dicomzarr_watch.dicom.tiles import TileGrid
 
 ORIENTATION_DIGITS: Final = 3
 
@@ -26,6 +33,7 @@ class Frame:
     """One frame: the number of its file, its own number in it, and what is known of it.
 
     copy: which copy of the same file it is from, 0 being the first.
+    grid, tile: the matrix that it is a tile of, and which one.
     """
 
     file: int
@@ -33,24 +41,35 @@ class Frame:
     format: PixelFormat
     pose: Pose
     copy: int = 0
+    grid: TileGrid | None = None
+    tile: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
     """Frames of one format in order.
 
-    shape: (t, z); frames: t-major, so that frame t * z_count + z stands at (t, z).
+    shape: (t, z), or tiles below and beside each other where there is a grid of them.
+    frames, planes: plane t * z_count + z stands at (t, z); of tiles, the number of the tile is the
+    plane, and some may be missing.
     split_by: the rules that set this image apart from others, with its values.
     """
 
     format: PixelFormat
     shape: tuple[int, int]
     frames: tuple[Frame, ...]
+    planes: Sequence[int]
     geometry: Geometry
     split_by: dict[str, str]
     z_by: str
     t_by: str
     findings: tuple[str, ...]
+    grid: TileGrid | None = None
+
+    @property
+    def missing_tiles(self) -> int:
+        """How many places of the grid no frame has taken."""
+        return self.grid.tiles - len(self.frames) if self.grid else 0
 
 
 def _orientation(frame: Frame) -> Hashable:
@@ -74,6 +93,8 @@ SPLIT_RULES: Final[dict[str, Callable[[Frame], Hashable]]] = {
         f.format.is_subsampled,
         f.format.mosaic_slices,
     ),
+    "total pixel matrix": lambda f: f.grid.matrix if f.grid else "",
+    "matrix origin": lambda f: (f.grid and f.pose.position) or "",
     "copy": lambda f: f.copy,
     "orientation": _orientation,
     "frame of reference": lambda f: f.pose.frame_of_reference,
@@ -87,8 +108,53 @@ def stack(frames: Sequence[Frame]) -> tuple[Image, ...]:
     for frame in frames:
         groups[tuple(rule(frame) for rule in SPLIT_RULES.values())].append(frame)
     told = [name for i, name in enumerate(SPLIT_RULES) if len({key[i] for key in groups}) > 1]
-    images = [_image(members, _split_values(members[0], told)) for members in groups.values()]
+    images = [
+        image
+        for members in groups.values()
+        for image in _images(members, _split_values(members[0], told))
+    ]
     return tuple(sorted(images, key=_largest_first))
+
+
+def _images(frames: list[Frame], split_by: dict[str, str]) -> list[Image]:
+    """Make the images of frames that are alike: one, if no two of them are one tile."""
+    grid = frames[0].grid
+    if grid is None:
+        return [_image(frames, split_by)]
+    if len({f.tile for f in frames}) == len(frames):
+        return [_tiled(frames, grid, split_by)]
+    by_file: dict[int, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        by_file[frame.file].append(frame)
+    if len(by_file) > 1:
+        parts = enumerate((by_file[file] for file in sorted(by_file)), 1)
+        return [i for n, part in parts for i in _images(part, split_by | {"file": str(n)})]
+    return [_overlapping(frames, split_by)]
+
+
+def _tiled(frames: list[Frame], grid: TileGrid, split_by: dict[str, str]) -> Image:
+    ordered = sorted(frames, key=lambda f: f.tile)
+    is_whole = len(ordered) == grid.tiles
+    return Image(
+        format=frames[0].format,
+        shape=grid.shape,
+        frames=tuple(ordered),
+        planes=range(grid.tiles) if is_whole else tuple(f.tile for f in ordered),
+        geometry=on_slide(ordered[0].pose),
+        split_by=split_by,
+        z_by="",
+        t_by="",
+        findings=() if is_whole else ("tiles-missing",),
+        grid=grid,
+    )
+
+
+def _overlapping(frames: list[Frame], split_by: dict[str, str]) -> Image:
+    """Stack tiles that no grid can hold; where the matrix lies is not where each of them does."""
+    nowhere = {id(f.pose): replace(f.pose, position=None, orientation=None) for f in frames}
+    loose = [replace(f, pose=nowhere[id(f.pose)], grid=None) for f in frames]
+    image = _image(loose, split_by)
+    return replace(image, findings=("tiles-overlap", *image.findings))
 
 
 def _split_values(frame: Frame, names: list[str]) -> dict[str, str]:
@@ -123,6 +189,7 @@ def _image(frames: list[Frame], split_by: dict[str, str]) -> Image:
         format=frames[0].format,
         shape=order.shape,
         frames=tuple(order.frames),
+        planes=range(len(order.frames)),
         geometry=measured,
         split_by=split_by,
         z_by=order.z_by,

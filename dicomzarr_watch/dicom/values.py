@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field, replace
 
-from dicomzarr_watch.dicom.part10 import Part10
+from dicomzarr_watch.dicom.part10 import Part10, items
 
 _NUMBER_BYTES = {b"US": (2, False), b"SS": (2, True), b"UL": (4, False), b"SL": (4, True)}
 
@@ -48,13 +49,13 @@ class Values:
         """Return the values of a multi-valued text element."""
         return tuple(part.strip("\0 ") for part in self.text(tag).split("\\"))
 
-    def number(self, tag: int) -> int | None:
-        """Return the first integer of an element that is US by the standard."""
+    def number(self, tag: int, usual_vr: bytes = b"US") -> int | None:
+        """Return the first integer of an element; usual_vr: what it is where the file is silent."""
         raw = self.raw(tag)
         vr = self._spans[tag][0] if raw else b""
         if vr and vr not in _NUMBER_BYTES:
             return self.numeral(tag)
-        count, is_signed = _NUMBER_BYTES.get(vr, (2, False))
+        count, is_signed = _NUMBER_BYTES[vr or usual_vr]
         if len(raw) < count:
             return None
         if self.part10.is_big_endian:
@@ -85,6 +86,24 @@ class Values:
         order = ">" if self.part10.is_big_endian else "<"
         found = struct.unpack(f"{order}{len(raw) // size}{'f' if is_single else 'd'}", raw)
         return found if all(map(math.isfinite, found)) else ()
+
+    def encoded(self, wanted: Container[int]) -> bytes:
+        """Return the elements of these tags as they stand in the file, one after the other."""
+        elements = self.part10.elements
+        return b"".join(self.data[e.start : e.end] for e in elements if e.tag in wanted)
+
+    def items(self, tag: int) -> Iterator[Values]:
+        """Yield the values of each item of a sequence; raises ValueError where it is broken."""
+        element, part10 = self.part10.find(tag), self.part10
+        if element is None:
+            return
+        for elements in items(
+            self.data,
+            element,
+            is_implicit=part10.is_implicit,
+            is_big_endian=part10.is_big_endian,
+        ):
+            yield Values(replace(part10, elements=elements), self.data)
 
     def decimal(self, tag: int) -> float | None:
         """Return the first number of a DS element."""

@@ -23,6 +23,7 @@ from dicomzarr_watch.dicom.frames import PixelFormat
 from dicomzarr_watch.dicom.instance import Instance, SeriesFacts, read_header
 from dicomzarr_watch.dicom.pose import Pose
 from dicomzarr_watch.dicom.stacks import Frame, stack
+from dicomzarr_watch.dicom.tiles import TileGrid
 
 GREY = PixelFormat(3, 4, 1, 16, "u", 16, "MONOCHROME2", is_planar=False, is_big_endian=False)
 RGB = PixelFormat(3, 4, 3, 8, "u", 8, "RGB", is_planar=False, is_big_endian=False)
@@ -43,6 +44,17 @@ def _image(moments: int, slices: int, pixel_format: PixelFormat = GREY) -> Image
     return ImagePlan("", "0", image)
 
 
+def _slide(
+    shape: tuple[int, int], pixel_format: PixelFormat = GREY, tiles: list[int] | None = None
+) -> ImagePlan:
+    """Plan a matrix whose last row and column are padding; tiles: those that are there."""
+    grid = TileGrid((3 * shape[0] - 1, 4 * shape[1] - 1), (3, 4))
+    there = range(grid.tiles) if tiles is None else tiles
+    frames = [Frame(0, n, pixel_format, Pose(), 0, grid, tile) for n, tile in enumerate(there)]
+    (image,) = stack(frames)
+    return ImagePlan("", "0", image)
+
+
 @pytest.mark.parametrize(
     ("image", "axes", "shape", "chunk", "transpose"),
     [
@@ -51,6 +63,10 @@ def _image(moments: int, slices: int, pixel_format: PixelFormat = GREY) -> Image
         (_image(1, 5, RGB), "czyx", (3, 5, 3, 4), (3, 1, 3, 4), (1, 2, 3, 0)),
         (_image(2, 5, RGB), "tczyx", (2, 3, 5, 3, 4), (1, 3, 1, 3, 4), (0, 2, 3, 4, 1)),
         (_image(2, 5, PLANAR), "tczyx", (2, 3, 5, 3, 4), (1, 3, 1, 3, 4), None),
+        (_slide((2, 5)), "yx", (6, 20), (3, 4), None),
+        (_slide((1, 1)), "yx", (3, 4), (3, 4), None),
+        (_slide((2, 5), RGB), "cyx", (3, 6, 20), (3, 3, 4), (1, 2, 0)),
+        (_slide((2, 5), PLANAR), "cyx", (3, 6, 20), (3, 3, 4), None),
     ],
 )
 def test_an_array_has_the_axes_that_its_frames_need(
@@ -88,6 +104,48 @@ def test_every_plane_has_a_slot_of_its_own_in_a_shard_of_the_grid(
         held = math.prod(image.shard_planes)
         assert held == 1 or held * pixel_format.view_bytes <= shard_bytes
         assert all(s % c == 0 for s, c in zip(image.shard, image.chunk, strict=True))
+
+
+@given(
+    shape=st.tuples(st.integers(1, 6), st.integers(1, 9)),
+    shard_bytes=st.integers(1, 1500),
+    shard_planes=st.integers(1, 60),
+    pixel_format=st.sampled_from([GREY, RGB, PLANAR]),
+    data=st.data(),
+)
+def test_every_tile_has_the_slot_of_its_place_in_the_picture(
+    shape: tuple[int, int],
+    shard_bytes: int,
+    shard_planes: int,
+    pixel_format: PixelFormat,
+    data: st.DataObject,
+) -> None:
+    count = shape[0] * shape[1]
+    tiles = data.draw(st.lists(st.integers(0, count - 1), min_size=1, unique=True))
+    image = _slide(shape, pixel_format, tiles)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "SHARD_BYTES", shard_bytes)
+        patch.setattr(layout, "SHARD_PLANES", shard_planes)
+        places = [image.shard_of(plane) for plane in image.image.planes]
+        assert Counter(name for name, _ in places) == {
+            name: image.planes_in(name) for name, _ in places
+        }, "a shard is full when the tiles that there are have come"
+        for plane, (name, slot) in zip(sorted(tiles), places, strict=True):
+            y, x = plane // shape[1] * 3, plane % shape[1] * 4
+            at = [{"y": y, "x": x}.get(a, 0) for a in image.axes]
+            assert (name, slot) == _of_voxel(image, at)
+        held = math.prod(image.shard_planes)
+        assert held <= shard_planes
+        assert held == 1 or held * pixel_format.view_bytes <= shard_bytes
+
+
+def _of_voxel(image: ImagePlan, at: list[int]) -> tuple[str, int]:
+    """Find the shard and the slot of the chunk that a voxel is in, as any reader of Zarr does."""
+    name, slot = "c", 0
+    for place, shard, chunk in zip(at, image.shard, image.chunk, strict=True):
+        name += f".{place // shard}"
+        slot = slot * (shard // chunk) + place % shard // chunk
+    return name, slot
 
 
 def _by_the_specification(image: ImagePlan, plane: int) -> tuple[str, int]:

@@ -62,7 +62,7 @@ def _without_renameat2(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_one: Path, _other: Path) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-    monkeypatch.setattr(publish, "_swap_names", refuse)
+    monkeypatch.setattr(publish, "swap_names", refuse)
 
 
 def test_nothing_is_published_before_the_first_time(final: Path) -> None:
@@ -114,7 +114,7 @@ def test_what_the_system_refuses_leaves_the_old_revision(
     def refuse(_one: Path, _other: Path) -> None:  # a mount that became read-only
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(publish, "_swap_names", refuse)
+    monkeypatch.setattr(publish, "swap_names", refuse)
     with pytest.raises(OSError, match="Read-only"):
         publish.publish(_staged(tmp_path, 2), final)
     assert _shown(final) == 1

@@ -105,6 +105,21 @@ def test_a_chunk_is_written_once(tmp_path: Path) -> None:
     assert (tmp_path / "shard").read_bytes() == b"one"
 
 
+@pytest.mark.parametrize("rest_after", [1, 2, 3])
+def test_a_shard_that_was_let_go_takes_the_next_chunk_all_the_same(
+    tmp_path: Path, rest_after: int
+) -> None:
+    array = _empty_array(tmp_path, 3, 8)
+    shard = ShardFile(array / "c.0.0", 3, 3)
+    for n, slot in enumerate((2, 0, 1), 1):
+        shard.append(slot, bytes(Zstd(level=1).encode(noise(8, seed=slot).tobytes())))
+        if n == rest_after:
+            shard.close()
+    shard.finish()
+    expected = np.stack([noise(8, seed=slot) for slot in range(3)])
+    np.testing.assert_array_equal(_read(array, PIPELINES[0]), expected)
+
+
 def test_a_shard_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "shard").write_bytes(b"precious")
     with pytest.raises(FileExistsError):

@@ -28,6 +28,7 @@ from dicom_files import (
 )
 from pydicom.config import disable_value_validation
 
+from dicomzarr_watch.dicom import model
 from dicomzarr_watch.dicom.instance import read_header
 from dicomzarr_watch.dicom.model import INLINE_LIMIT_BYTES, ByReference, Elements
 
@@ -198,6 +199,27 @@ def test_a_long_binary_value_is_named_by_its_place(vr: str) -> None:
     assert (other["vr"], set(other)) == (vr, {"vr", "BulkDataURI"})
     file, start, end = map(int, other["BulkDataURI"].split(":"))
     assert (file, data[start:end]) == (1, long.value)
+
+
+@pytest.mark.parametrize("is_undefined", [True, False])
+def test_a_sequence_of_more_than_some_megabytes_is_named_by_its_place(
+    is_undefined: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sequence(count: int) -> Nested:
+        items = tuple((Plain(0x00080060, "CS", b"SM"),) for _ in range(count))
+        return Nested(0x52009230, items, is_undefined)
+
+    # real ones are of 4 MB and more
+    monkeypatch.setattr(model, "SEQUENCE_LIMIT_BYTES", 200)
+    contents = [file_bytes([sequence(count)]) for count in (8, 20)]
+    document = gathered(*contents).document([0, 1], named)
+    short, long = document["columns"]["52009230"]["distinct"]
+    assert len(short["Value"]) == 8
+    assert (long["vr"], set(long)) == ("SQ", {"vr", "BulkDataURI"})
+    _, start, end = map(int, long["BulkDataURI"].split(":"))
+    value = contents[1][start:end]
+    assert value.startswith(b"\xfe\xff\x00\xe0")
+    assert value.count(b"SM") == 20
 
 
 def test_long_binary_values_that_differ_at_their_end_are_two() -> None:

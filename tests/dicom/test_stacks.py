@@ -13,6 +13,7 @@ from dicomzarr_watch.dicom.frames import PixelFormat
 from dicomzarr_watch.dicom.geometry import along_normal, normal, same_place
 from dicomzarr_watch.dicom.pose import MEANINGS, TIME_KEYS, Moment, Point, Pose
 from dicomzarr_watch.dicom.stacks import SPLIT_RULES, Frame, Image, stack
+from dicomzarr_watch.dicom.tiles import TileGrid
 
 GRAY = PixelFormat(
     rows=8,
@@ -58,6 +59,11 @@ def frame(
     return Frame(file, number, format, replace(pose, **facts))  # type: ignore[arg-type]
 
 
+def tiled(file: int, z: float | None, tile: int, **facts: object) -> Frame:
+    """Make a frame that is one of six tiles."""
+    return replace(frame(file, z, **facts), grid=TileGrid((20, 10), (8, 6)), tile=tile)  # type: ignore[arg-type]
+
+
 def placed(z: float, orientation: tuple[float, ...] | None) -> Point:
     x, y, height = normal(orientation or AXIAL) * z
     return (float(x), float(y), float(height))
@@ -81,7 +87,7 @@ def many_frames(draw: st.DrawFn) -> list[Frame]:
     moments = st.lists(st.integers(0, 3).map(float), min_size=1, max_size=2).map(tuple)
     times = st.tuples(*[st.one_of(st.none(), moments)] * len(TIME_KEYS))
     formats = st.sampled_from([GRAY, replace(GRAY, rows=4), replace(GRAY, kind="i")])
-    return [
+    found = [
         frame(
             i // draw(st.integers(1, 2)),
             draw(heights),
@@ -92,6 +98,10 @@ def many_frames(draw: st.DrawFn) -> list[Frame]:
         )
         for i in range(draw(st.integers(0, 14)))
     ]
+    tiles = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5)), max_size=12)
+    return found + [
+        tiled(file, None, tile, number=len(found) + n) for n, (file, tile) in enumerate(draw(tiles))
+    ]
 
 
 @settings(max_examples=80, deadline=None)
@@ -99,10 +109,12 @@ def many_frames(draw: st.DrawFn) -> list[Frame]:
 def test_every_frame_is_in_exactly_one_image(frames: list[Frame]) -> None:
     images = stack(frames)
     found = [f for image in images for f in image.frames]
-    assert sorted(found, key=lambda f: f.number) == frames
+    assert sorted(f.number for f in found) == [f.number for f in frames]
     for image in images:
-        times, slices = image.shape
-        assert times * slices == len(image.frames)
+        assert len(set(image.planes)) == len(image.planes) == len(image.frames)
+        assert set(image.planes) <= set(range(image.shape[0] * image.shape[1]))
+        assert image.grid or len(image.planes) == image.shape[0] * image.shape[1]
+        assert not image.grid or [f.tile for f in image.frames] == list(image.planes)
         assert {f.format for f in image.frames} == {image.format}
 
 
@@ -199,6 +211,8 @@ SPLITS = {
     "frame of reference": frame(1, frame_of_reference="1.2"),
     "pixel spacing": frame(1, spacing=(2.0, 2.0)),
     "copy": replace(frame(1), copy=1),
+    "total pixel matrix": replace(frame(1, None), grid=TileGrid((8, 6), (8, 6))),
+    "matrix origin": tiled(1, 1.0, 1),
     **{name: frame(1, meaning=((name, "2"),)) for name in MEANINGS},
 }
 
@@ -209,11 +223,14 @@ def test_every_rule_that_splits_a_series_is_tried() -> None:
 
 @pytest.mark.parametrize("rule", SPLITS)
 def test_what_means_another_voxel_is_another_image_and_says_by_which_rule(rule: str) -> None:
-    images = stack([frame(0, 0.0), SPLITS[rule], frame(2, 2.0)])
+    others = [frame(0, 0.0), frame(2, 2.0)]
+    if rule == "matrix origin":
+        others = [tiled(0, 0.0, 0), tiled(2, 0.0, 2)]
+    images = stack([others[0], SPLITS[rule], others[1]])
     assert sorted(len(i.frames) for i in images) == [1, 2]
     assert all(set(i.split_by) == {rule} for i in images)
     assert images[0].split_by != images[1].split_by
-    is_optional = rule in {"frame of reference", *MEANINGS}
+    is_optional = rule in {"frame of reference", "total pixel matrix", *MEANINGS}
     assert all(i.split_by[rule] for i in images) or is_optional
 
 

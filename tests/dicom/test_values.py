@@ -1,7 +1,21 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
-from dicom_files import BIG, ENCODINGS, EXPLICIT, IMPLICIT, Encoding, Plain, even, file_bytes
+from dicom_files import (
+    BIG,
+    ENCODINGS,
+    EXPLICIT,
+    IMPLICIT,
+    Built,
+    Encoding,
+    Nested,
+    Plain,
+    element_bytes,
+    even,
+    file_bytes,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +26,7 @@ from dicomzarr_watch.dicom.values import Values
 NAN = float("nan")
 
 
-def values_of(*elements: Plain, encoding: Encoding = EXPLICIT) -> Values:
+def values_of(*elements: Built, encoding: Encoding = EXPLICIT) -> Values:
     data = file_bytes(elements, encoding)
     return Values(split(lambda at, count: data[at : at + count], len(data)), data)
 
@@ -38,6 +52,16 @@ def test_a_number_is_read_as_its_vr_says(
     vr: str, value: bytes, encoding: Encoding, expected: int | None
 ) -> None:
     assert values_of(Plain(tags.ROWS, vr, value), encoding=encoding).number(tags.ROWS) == expected
+
+
+@pytest.mark.parametrize(
+    ("usual_vr", "expected"), [(b"US", 0xFFFE), (b"SS", -2), (b"UL", 0x1FFFE), (b"SL", 0x1FFFE)]
+)
+def test_where_the_file_says_no_vr_a_number_has_the_usual_one(
+    usual_vr: bytes, expected: int
+) -> None:
+    found = values_of(Plain(tags.ROWS, "UL", b"\xfe\xff\x01\x00"), encoding=IMPLICIT)
+    assert found.number(tags.ROWS, usual_vr) == expected
 
 
 @pytest.mark.parametrize(
@@ -115,6 +139,58 @@ def test_an_element_beyond_the_bytes_at_hand_has_no_value() -> None:
 def test_of_an_element_that_repeats_the_first_counts() -> None:
     found = values_of(Plain(tags.MODALITY, "CS", b"MR"), Plain(tags.MODALITY, "CS", b"CT"))
     assert found.text(tags.MODALITY) == "MR"
+
+
+SEQUENCE, INNER = 0x00480105, 0x00480207
+
+
+def _nested(vr: str = "SQ", **undefined: bool) -> Nested:
+    inner = Nested(INNER, ((Plain(tags.ROWS, "US", b"\x07\x00"),),), **undefined)
+    first = (Plain(tags.MODALITY, "CS", b"SM"), Plain(tags.ROWS, "US", b"\x03\x00"), inner)
+    return Nested(SEQUENCE, (first, (), (Plain(tags.MODALITY, "CS", b"CT"),)), vr=vr, **undefined)
+
+
+@pytest.mark.parametrize("encoding", [EXPLICIT, IMPLICIT], ids=["explicit", "implicit"])
+@pytest.mark.parametrize("is_undefined", [True, False])
+@pytest.mark.parametrize("vr", ["SQ", "UN"])
+def test_the_items_of_a_sequence_have_values_of_their_own(
+    encoding: Encoding, is_undefined: bool, vr: str
+) -> None:
+    nested = _nested(vr, is_undefined=is_undefined, are_items_undefined=is_undefined)
+    found = values_of(nested, Plain(0x00490010, "LO", b"behind"), encoding=encoding)
+    items = list(found.items(SEQUENCE))
+    assert [item.text(tags.MODALITY) for item in items] == ["SM", "", "CT"]
+    assert [item.number(tags.ROWS) for item in items] == [3, None, None]
+    assert [inner.number(tags.ROWS) for inner in items[0].items(INNER)] == [7]
+    assert list(items[0].items(SEQUENCE)) == []
+
+
+def test_items_are_big_endian_where_the_file_is() -> None:
+    nested = Nested(SEQUENCE, ((Plain(tags.ROWS, "US", b"\x00\x03"),),), True, True)
+    (item,) = values_of(nested, encoding=BIG).items(SEQUENCE)
+    assert item.number(tags.ROWS) == 3
+
+
+@pytest.mark.parametrize("is_undefined", [True, False])
+def test_a_sequence_that_is_broken_anywhere_is_told_or_read_to_its_end(is_undefined: bool) -> None:
+    nested = _nested(is_undefined=is_undefined, are_items_undefined=is_undefined)
+    whole = values_of(nested)
+    element = whole.part10.find(SEQUENCE)
+    assert element is not None
+    for at in range(element.value, element.end):
+        broken = bytearray(whole.data)
+        broken[at] ^= 0xFF
+        with suppress(ValueError):
+            assert len(list(Values(whole.part10, bytes(broken)).items(SEQUENCE))) <= 3
+    with pytest.raises(ValueError, match="truncated"):
+        list(Values(whole.part10, whole.data[: element.end - 9]).items(SEQUENCE))
+
+
+def test_elements_are_given_as_they_stand_in_the_file() -> None:
+    modality, rows = Plain(tags.MODALITY, "CS", b"SM"), Plain(tags.ROWS, "US", b"\x03\x00")
+    found = values_of(modality, Plain(0x00200011, "IS", b"1 "), rows)
+    expected = element_bytes(modality, EXPLICIT) + element_bytes(rows, EXPLICIT)
+    assert found.encoded({tags.ROWS, tags.MODALITY}) == expected
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,0 +1,194 @@
+"""Whether the machine gives the daemon what it relies on; every answer that is no says what to do.
+
+Nothing is left behind: what is tried out, is tried in private folders, and in the inbox, which is
+the producers', only if somebody asks.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import resource
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dicomzarr_watch.archive.disk import STAGING, sync
+from dicomzarr_watch.archive.publish import swap_names
+from dicomzarr_watch.config import Settings
+from dicomzarr_watch.intake.wakeup import Wakeup, quieten
+
+LEAST_FREE_BYTES: Final = 1 << 30
+LEAST_FREE_INODES: Final = 10_000
+LEAST_DESCRIPTORS: Final = 1024
+LONGEST_POLL_S: Final = 10.0
+PROBE_S: Final = 3.0
+LONGEST_NAME_BYTES: Final = 255
+REMOTE: Final = frozenset(
+    {"9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3"}
+)
+"""File systems that others change without this machine's kernel seeing it; so do those of FUSE."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at; `todo` is empty where all is well."""
+
+    name: str
+    found: str
+    todo: str = ""
+
+    @property
+    def is_well(self) -> bool:
+        return not self.todo
+
+
+def mounts() -> str:
+    """Return what is mounted where, as the kernel tells it."""
+    return Path("/proc/self/mountinfo").read_text("utf-8", "replace")
+
+
+def checks(settings: Settings, mounted: str, *, is_thorough: bool = False) -> Iterator[Check]:
+    """Yield what was looked at.
+
+    mounted: the text of `mounts`.
+    is_thorough: count the folders of the inbox and put a file into it, to see whether it raises an
+    event; else nothing there is touched and everything takes moments.
+    """
+    yield _inbox(settings.inbox)
+    yield _remote_inbox(settings, file_system(settings.inbox.resolve(), mounted))
+    if is_thorough and settings.inbox.is_dir():
+        yield _watches(settings.inbox)
+        yield _event(settings.inbox)
+    for name, folder in (("output", settings.output), ("state", settings.state)):
+        yield _space(name, folder)
+    yield _output(settings.output)
+    yield _state(settings.state, file_system(settings.state.resolve(), mounted))
+    yield _descriptors()
+
+
+def file_system(path: Path, mounts: str) -> str:
+    """Return the kind of file system a path is on, from the text of `mounts`."""
+    kinds = {}
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        place = before.split()[4].encode().decode("unicode_escape")  # spaces stand as \040
+        kinds[Path(place)] = after.split()[0]
+    return next((kinds[p] for p in (path, *path.parents) if p in kinds), "")
+
+
+def is_remote(kind: str) -> bool:
+    """Tell whether others may change such a file system behind the kernel's back."""
+    return kind in REMOTE or kind.startswith("fuse")
+
+
+def _inbox(inbox: Path) -> Check:
+    if not inbox.is_dir():
+        return Check("inbox", "no folder", "make it, or mount what it is on")
+    if not os.access(inbox, os.R_OK | os.X_OK):
+        return Check("inbox", "cannot be listed", "let this user read it and the folders in it")
+    return Check("inbox", "can be listed")
+
+
+def _remote_inbox(settings: Settings, kind: str) -> Check:
+    if is_remote(kind) and settings.poll_s > LONGEST_POLL_S:
+        todo = f"set poll_s to {LONGEST_POLL_S:g} or less: others' changes raise no events there"
+        return Check("inbox events", f"file system {kind}, poll_s {settings.poll_s:g}", todo)
+    return Check("inbox events", f"file system {kind}")
+
+
+def _watches(inbox: Path) -> Check:
+    folders = sum(1 for _ in os.walk(inbox))
+    limit = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text("ascii"))
+    if 2 * folders > limit:
+        todo = f"sysctl fs.inotify.max_user_watches={max(4 * folders, 1 << 16)}"
+        return Check("inbox watches", f"{folders} folders, {limit} watches a user", todo)
+    return Check("inbox watches", f"{folders} folders, {limit} watches a user")
+
+
+def _event(inbox: Path) -> Check:
+    """Put a file into the inbox under a name that is passed over, and wait for its event."""
+    quieten()
+    woken: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    watch = Wakeup(inbox, lambda: woken.put(True))
+    todo = "set poll_s to 5 or so; see fs.inotify.max_user_instances and max_user_watches"
+    try:
+        if not watch.start():
+            return Check("inbox probe", "the system refuses to watch", todo)
+        with tempfile.NamedTemporaryFile(dir=inbox, prefix=".", suffix=".probe"):
+            woken.get(timeout=PROBE_S)
+    except queue.Empty:
+        return Check("inbox probe", "a new file raised no event", todo)
+    except OSError as error:
+        return Check("inbox probe", f"not tried: {error.strerror}")  # it may be read-only to us
+    finally:
+        watch.stop()
+    return Check("inbox probe", "a new file raised an event")
+
+
+def _space(name: str, folder: Path) -> Check:
+    place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    found = os.statvfs(place)
+    free, nodes = found.f_bavail * found.f_frsize, found.f_favail
+    told = f"{free / 1e9:.1f} GB and {nodes} files free"
+    has_nodes = found.f_files == 0 or nodes >= LEAST_FREE_INODES  # some file systems count none
+    if free < LEAST_FREE_BYTES or not has_nodes:
+        return Check(f"{name} space", told, "free some, or move the folder to a larger disk")
+    return Check(f"{name} space", told)
+
+
+def _output(output: Path) -> Check:
+    """Do what publishing does, in the place where results are staged."""
+    staging = output / STAGING
+    try:
+        staging.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(dir=staging))
+    except OSError as error:
+        return Check("output", error.strerror or "an error", "let this user write there")
+    try:
+        for name in ("a", "b" * LONGEST_NAME_BYTES):
+            (place / name).mkdir()
+            (place / name / name).write_bytes(b"probe")
+            sync(place / name / name)
+            sync(place / name)
+        return _swapped(place / "a", place / ("b" * LONGEST_NAME_BYTES))
+    except OSError as error:
+        todo = "use a file system that takes names of 255 bytes and syncs, such as ext4 or xfs"
+        return Check("output", error.strerror or "an error", todo)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        with suppress(OSError):
+            staging.rmdir()  # not empty while the daemon runs
+
+
+def _swapped(one: Path, other: Path) -> Check:
+    try:
+        swap_names(one, other)
+    except OSError:
+        return Check("output", "writes and syncs; a revision leaves a moment without its series")
+    return Check("output", "writes, syncs and swaps names")
+
+
+def _state(state: Path, kind: str) -> Check:
+    if is_remote(kind):
+        return Check("state", f"file system {kind}", "move it to a local disk, for the ledger")
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=state) as stream:
+            os.fsync(stream.fileno())
+    except OSError as error:
+        return Check("state", error.strerror or "an error", "let this user write there")
+    return Check("state", f"writes and syncs, file system {kind}")
+
+
+def _descriptors() -> Check:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit < LEAST_DESCRIPTORS:
+        return Check(
+            "open files", f"{limit}", f"allow {LEAST_DESCRIPTORS} (ulimit -n, LimitNOFILE)"
+        )
+    return Check("open files", f"{limit}")
