@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from io import FileIO
 from pathlib import Path
+from typing import Final
 
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.part10 import HEAD_BYTES, is_dicom, split
 from dicomzarr_watch.dicom.values import Values
 from dicomzarr_watch.source import unlinked
+
+_NUMBER_MOST: Final = 1 << 31
+"""Of the value representation IS (PS3.5 6.2)."""
 
 
 class Kind(StrEnum):
@@ -21,17 +25,22 @@ class Kind(StrEnum):
     TEMPORARY = "temporary-name"
     UNREADABLE = "unreadable"
     UNPACKED = "unpacked"
+    MARKER = "ready-marker"
 
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """What a look at a file's header found; UIDs are empty where there are none."""
+    """What a look at a file's header found; UIDs are empty where there are none.
+
+    instance_number: None if there is none that the standard allows.
+    """
 
     kind: Kind
     series_uid: str = ""
     sop_uid: str = ""
     transfer_syntax: str = ""
     is_truncated: bool = False
+    instance_number: int | None = None
 
 
 def peek(path: Path) -> Peek:
@@ -53,14 +62,17 @@ def _peek(stream: FileIO) -> Peek:
         return stream.read(count)
 
     part10 = split(read, size)
-    wanted = (part10.find(tags.SERIES_INSTANCE_UID), part10.find(tags.SOP_INSTANCE_UID))
-    end = max((element.end for element in wanted if element), default=0)
+    wanted = (tags.SERIES_INSTANCE_UID, tags.SOP_INSTANCE_UID, tags.INSTANCE_NUMBER)
+    found = [element for tag in wanted if (element := part10.find(tag))]
+    end = max((element.end for element in found), default=0)
     data = part10.inflated if part10.inflated is not None else read(0, end)
     values = Values(part10, data)
+    number = values.numeral(tags.INSTANCE_NUMBER)
     return Peek(
         Kind.DICOM,
         series_uid=values.text(tags.SERIES_INSTANCE_UID),
         sop_uid=values.text(tags.SOP_INSTANCE_UID),
         transfer_syntax=part10.transfer_syntax,
         is_truncated=part10.problem == "truncated",
+        instance_number=None if number is None or abs(number) > _NUMBER_MOST else number,
     )
