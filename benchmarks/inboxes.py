@@ -20,6 +20,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from dicomzarr_watch.intake.arrival import SeriesFile, tally
+from dicomzarr_watch.intake.listing import listing
+from dicomzarr_watch.intake.peek import peek
+from dicomzarr_watch.ledger.jobs import Patience, ended
+from dicomzarr_watch.ledger.rows import FileRow
+from dicomzarr_watch.ledger.store import Ledger
+from dicomzarr_watch.outcome import Ended, Outcome
+
 TICKS = os.sysconf("SC_CLK_TCK")
 ROOT_UID = "1.2.826.0.1.3680043.8.498."
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -96,6 +104,36 @@ def fill(
             (folder / f"{k:05d}.dcm").write_bytes(slice_bytes(n, k, side))
 
 
+def finish(state: Path, inbox: Path) -> None:
+    """Have a ledger say that every series that stands in the inbox was archived."""
+    found = listing(inbox)
+    assert found is not None
+    ledger = Ledger.own(state)
+    patience = Patience(max_attempts=3, retry_max_s=1.0, jitter=0.0)
+    for drop, folders in found.drops.items():
+        with ledger.together():
+            rows = []
+            for folder in folders.values():
+                entries = [folder.entry(n) for n in range(len(folder.names))]
+                peeks = [peek(inbox / entry.path) for entry in entries]
+                rows += [
+                    FileRow(e.path, e.drop, e.identity, p.kind.value, p.series_uid)
+                    for e, p in zip(entries, peeks, strict=True)
+                ]
+            ledger.record(rows)
+            for uid in sorted({row.series_uid for row in rows}):
+                own = [row for row in rows if row.series_uid == uid]
+                sums = tally(SeriesFile(row.path, row.identity) for row in own)
+                job = ledger.offer(drop, uid, sums.fingerprint, sums.files, sums.bytes)
+                assert job is not None
+                outcome = Outcome(Ended.DONE, "done", summary={"folder": "MR", "revision": 1})
+                after = ended(ledger.claim(job), outcome, 0.0, patience)
+                ledger.settle(after, ((row.path, row.identity) for row in own))
+            ledger.note_reported(drop)
+    ledger.note_arriving([])
+    ledger.close()
+
+
 @dataclass
 class Used:
     """What a family of processes has used: CPU seconds, largest sums of memory in bytes.
@@ -118,52 +156,66 @@ class Used:
 class Daemon:
     """A daemon over three folders of a place, read by its log and sampled while it runs."""
 
-    def __init__(self, place: Path, *arguments: str, inbox: Path, **settings: object) -> None:
+    def __init__(
+        self,
+        place: Path,
+        *arguments: str,
+        inbox: Path,
+        environment: dict[str, str] | None = None,
+        **settings: object,
+    ) -> None:
         given = {"inbox": inbox, "output": place / "output", "state": place / "state"} | settings
         named = {f"DICOMZARR_{key.upper()}": str(value) for key, value in given.items()}
         self.output = place / "output"
         self.started_s = time.time()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "dicomzarr_watch", "run", *arguments],
-            env=os.environ | named,
+            env=os.environ | named | (environment or {}),
             stderr=subprocess.PIPE,
             text=True,
         )
         self.used = Used()
         self.events: list[dict[str, Any]] = []
+        self._news = threading.Condition()
+        self._is_over = threading.Event()
         self._cpu: dict[int, float] = {}
-        self._over = threading.Event()
-        self._sampling = threading.Thread(target=self._sample)
-        self._sampling.start()
-
-    def lines(self) -> Iterator[dict[str, Any]]:
-        """Yield the log's lines as they come; each has `at_s`, seconds since the start."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            event = json.loads(line)
-            event["at_s"] = datetime.fromisoformat(event["timestamp"]).timestamp() - self.started_s
-            self.events.append(event)
-            yield event
+        self._threads = [threading.Thread(target=f) for f in (self._read, self._sample)]
+        for thread in self._threads:
+            thread.start()
 
     def wait(self, name: str, count: int = 1) -> dict[str, Any]:
-        """Return the event that is the count-th of its kind from now on."""
-        for event in self.lines():
-            count -= event["event"] == name
-            if count == 0:
-                return event
-        raise SystemExit(f"the daemon ended before {name}: {self.events[-1:]}")
+        """Return the event that is the count-th of its kind."""
+        with self._news:
+            while True:
+                found = [event for event in self.events if event["event"] == name]
+                if len(found) >= count:
+                    return found[count - 1]
+                if self._is_over.is_set():
+                    raise SystemExit(f"the daemon ended before {name}: {self.events[-1:]}")
+                self._news.wait()
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.end()
 
     def end(self) -> int:
-        for _ in self.lines():
-            pass
         code = self.process.wait()
-        self._over.set()
-        self._sampling.join()
+        for thread in self._threads:
+            thread.join()
         return code
+
+    def _read(self) -> None:
+        """Take in the log's lines as they come; each has `at_s`, seconds since the start."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            event = json.loads(line)
+            event["at_s"] = datetime.fromisoformat(event["timestamp"]).timestamp() - self.started_s
+            with self._news:
+                self.events.append(event)
+                self._news.notify_all()
+        with self._news:
+            self._is_over.set()
+            self._news.notify_all()
 
     def cpu_s(self) -> float:
         """Return the CPU seconds used so far, by processes that have ended too."""
@@ -176,7 +228,7 @@ class Daemon:
         return sum(rss for rss, _ in sizes), sum(pss for _, pss in sizes)
 
     def _sample(self) -> None:
-        while not self._over.wait(0.25):
+        while not self._is_over.wait(0.25):
             self._measure()
 
     def _measure(self) -> None:
@@ -190,7 +242,7 @@ class Daemon:
 
 
 @contextmanager
-def running(place: Path, *arguments: str, inbox: Path, **settings: object) -> Iterator[Daemon]:
+def running(place: Path, *arguments: str, inbox: Path, **settings: Any) -> Iterator[Daemon]:
     """Give a daemon that is killed at the end if it was not stopped."""
     daemon = Daemon(place, *arguments, inbox=inbox, **settings)
     try:

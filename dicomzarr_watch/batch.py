@@ -12,7 +12,7 @@ from dicomzarr_watch.archive.work import KeepEncoded, Level, Source, Work
 from dicomzarr_watch.errors import RejectError
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.listing import listing
-from dicomzarr_watch.intake.peek import Kind, peek
+from dicomzarr_watch.intake.peek import Kind, Peeks
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ def batch(
     """
     series: dict[tuple[str, str], list[Source]] = defaultdict(list)
     others: list[tuple[str, str]] = []
+    peek = Peeks()
     for place in _distinct(places):
         drop, sources, passed_over = _sources(place)
         others += passed_over

@@ -11,9 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dicomzarr_watch.errors import RejectError, SourceChangedError, from_source_error
 from dicomzarr_watch.identity import Identity
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 
 def unlinked(path: str, flags: int) -> int:
@@ -27,6 +31,12 @@ class _SourceFile(FileIO):
     def read(self, size: int | None = -1, /) -> bytes:
         try:
             return super().read(-1 if size is None else size) or b""
+        except OSError as error:
+            raise from_source_error(error) from error
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        try:
+            return super().readinto(buffer) or 0
         except OSError as error:
             raise from_source_error(error) from error
 

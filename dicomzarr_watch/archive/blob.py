@@ -2,77 +2,107 @@
 
 from __future__ import annotations
 
-import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, Final
 
 import google_crc32c
-import zarr
+import numpy as np
 from numcodecs import Zstd
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from dicomzarr_watch.archive import layout
-from dicomzarr_watch.archive.shard import write_all
+from dicomzarr_watch.archive import layout, node
+from dicomzarr_watch.archive.shard import Put, write_all
 
-CHUNK_KEYS: Final[Any] = {"name": "default", "separator": "."}
 _ZSTD_LEVEL: Final = 1
 
 
 class BlobWriter:
-    """A one-dimensional uint8 array of unknown length, written chunk by chunk."""
+    """A one-dimensional uint8 array of unknown length, written chunk by chunk on other threads."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pool: Executor, put: Put) -> None:
+        """Make the array's folder; `put` is told of each file that has been written."""
         self.size = 0
-        self._folder = folder
-        self._folder.mkdir()
-        self._codec = Zstd(level=_ZSTD_LEVEL)
+        self.folder = folder
+        self.folder.mkdir()
+        self._pool = pool
+        self._put = put
         self._rest = bytearray()
         self._chunks = 0
-
-    @property
-    def name(self) -> str:
-        return self._folder.name
+        self._under_way: deque[Future[None]] = deque()
 
     @property
     def chunk_bytes(self) -> int:
         return max(1, min(self.size, layout.BLOB_CHUNK_BYTES))
 
     def append(self, data: bytes) -> None:
-        """Add bytes to the end."""
-        self._rest += data
+        """Add bytes to the end; raises what went wrong with those before."""
         self.size += len(data)
-        while len(self._rest) >= layout.BLOB_CHUNK_BYTES:
-            self._flush(bytes(self._rest[: layout.BLOB_CHUNK_BYTES]))
-            del self._rest[: layout.BLOB_CHUNK_BYTES]
+        left = memoryview(data)
+        while left:
+            room = layout.BLOB_CHUNK_BYTES - len(self._rest)
+            self._rest += left[:room]
+            left = left[room:]
+            if len(self._rest) == layout.BLOB_CHUNK_BYTES:
+                self._flush(most=1)
 
     def finish(self) -> None:
         """Write what is left, filled up to a whole chunk."""
         if self._rest:
-            self._flush(bytes(self._rest).ljust(self.chunk_bytes, b"\0"))
-            self._rest.clear()
+            self._rest += bytes(self.chunk_bytes - len(self._rest))
+            self._flush(most=0)
+        self._settle(0)
 
-    def _flush(self, data: bytes) -> None:
-        with (self._folder / f"c.{self._chunks}").open("xb", buffering=0) as stream:
-            write_all(stream.fileno(), _with_checksum(self._codec.encode(data)))
-            os.fsync(stream.fileno())
+    def _flush(self, most: int) -> None:
+        path = self.folder / f"c.{self._chunks}"
+        self._under_way.append(self._pool.submit(_write, path, self._rest, self._put))
+        self._rest = bytearray()
         self._chunks += 1
+        self._settle(most)
+
+    def _settle(self, most: int) -> None:
+        """Wait until at most so many chunks are under way."""
+        while len(self._under_way) > most:
+            self._under_way.popleft().result()
 
 
-def create_blob(group: zarr.Group, blob: BlobWriter) -> None:
+def _write(path: Path, data: bytearray, put: Put) -> None:
+    with path.open("xb", buffering=0) as stream:
+        write_all(stream.fileno(), compressed(data))
+    put(path)
+
+
+def create_blob(blob: BlobWriter) -> None:
     """Write the metadata of an array whose chunks are there."""
-    group.create_array(
-        blob.name,
-        shape=(blob.size,),
-        chunks=(blob.chunk_bytes,),
-        dtype="uint8",
-        compressors=byte_codecs(),
-        chunk_key_encoding=CHUNK_KEYS,
+    write_metadata(blob.folder, (blob.size,), (blob.chunk_bytes,), np.dtype("uint8"))
+
+
+def write_metadata(
+    folder: Path,
+    shape: Sequence[int],
+    chunk: Sequence[int],
+    dtype: np.dtype[Any],
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the metadata of an array that is no image.
+
+    What names, times and offsets say is not hashed, so a checksum stands with them.
+    """
+    node.write_array(
+        folder,
+        shape=shape,
+        chunk=chunk,
+        dtype=dtype,
+        codecs=[node.bytes_codec(dtype), ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec()],
+        attributes=attributes,
     )
 
 
-def byte_codecs() -> list[ZstdCodec | Crc32cCodec]:
-    """Return the codecs of all but the images: what names, times and offsets say is not hashed."""
-    return [ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec()]
+def compressed(data: bytes | bytearray) -> bytes:
+    """Return the chunk of an array that is no image, as its codecs would."""
+    return _with_checksum(Zstd(level=_ZSTD_LEVEL).encode(data))
 
 
 def _with_checksum(data: bytes) -> bytes:

@@ -24,6 +24,8 @@ from dicomzarr_watch.dicom.stacks import Frame, Image, stack
 from dicomzarr_watch.dicom.tiles import Tiling
 
 STORE_VERSION: Final = 1
+LINES_DEPTH: Final = 3
+"""How deep documents are laid out in lines: down to the elements of series.json."""
 OME_XML: Final = "METADATA.ome.xml"
 _OME_XMLNS: Final = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _OME_TYPES: Final = {"float32": "float", "float64": "double"}
@@ -367,10 +369,28 @@ def names_from(blob: bytes) -> list[str]:
 def as_json(document: dict[str, Any]) -> bytes:
     """Return a document as it stands on disk; JSON has no numbers that are not finite."""
     try:
-        text = json.dumps(document, indent=1, allow_nan=False)
+        text = _in_lines(document)
     except ValueError:
-        text = json.dumps(_spelled(document), indent=1, allow_nan=False)
+        text = _in_lines(_spelled(document))
     return text.encode() + b"\n"
+
+
+def _in_lines(value: Any, depth: int = 0) -> str:
+    """Give what holds more than plain values a line for each; a file or an element has one line."""
+    inner = value.values() if isinstance(value, dict) else value
+    is_nested = isinstance(value, dict | list) and any(isinstance(v, dict | list) for v in inner)
+    if not is_nested or depth == LINES_DEPTH:
+        return _in_one_line(value)
+    lines = [_in_lines(v, depth + 1) for v in inner]
+    if isinstance(value, dict):
+        lines = [f"{_in_one_line(k)}: {line}" for k, line in zip(value, lines, strict=True)]
+    begin, end = "{}" if isinstance(value, dict) else "[]"
+    indent = "\n" + " " * depth
+    return f"{begin}{indent} " + f",{indent} ".join(lines) + indent + end
+
+
+_in_one_line: Final = json.JSONEncoder(allow_nan=False).encode
+"""The encoder that is written in C; with lines it would be the one in Python."""
 
 
 def _spelled(value: Any) -> Any:

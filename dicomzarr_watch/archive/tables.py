@@ -2,82 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
-from dicomzarr_watch.archive import layout
-from dicomzarr_watch.archive.blob import CHUNK_KEYS, byte_codecs
+from dicomzarr_watch.archive import layout, node
+from dicomzarr_watch.archive.blob import compressed, write_metadata
 from dicomzarr_watch.archive.layout import Plan
 from dicomzarr_watch.archive.work import Source
 from dicomzarr_watch.dicom.instance import Instance
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What is known of one file when it has been written."""
+class Written:
+    """What was read and where it went; all in the order of the rows.
 
-    sha256: bytes
-    header_offset: int
-    first_frame: int
-    frame_count: int
+    header_offsets: where each file's header starts in the headers.
+    residue_offsets: where its pixels, or all of it, start in the residue; -1 if they do not.
+    unlike: names of the files whose frames could not be seen without loss, kept in residue too.
+    """
+
+    sha256: tuple[bytes, ...]
+    header_offsets: tuple[int, ...]
+    residue_offsets: tuple[int, ...]
+    unlike: tuple[str, ...]
 
 
 def create_tables(
-    dicom: zarr.Group,
+    dicom: Path,
     plan: Plan,
     sources: Sequence[Source],
     instances: Sequence[Instance],
-    *,
-    rows: Mapping[int, Row],
-    kept_at: Mapping[int, int],
+    written: Written,
 ) -> None:
-    """Write index, frames, hashes and names (see INDEX_COLUMNS).
-
-    rows: per number of a file. kept_at: where its pixels stand in the residue, if they do.
-    """
+    """Write index, frames, hashes and names (see INDEX_COLUMNS)."""
+    counts = [len(plan.planes.get(n, ())) for n in plan.files]
     index = [
         (
-            rows[n].header_offset,
+            header_offset,
             instances[n].head_bytes,
             instances[n].tail_bytes,
             instances[n].pixel_bytes,
-            kept_at.get(n, -1),
-            rows[n].first_frame,
-            rows[n].frame_count,
+            residue_offset,
+            first_frame,
+            count,
             sources[n].identity.mtime_ns,
         )
-        for n in plan.files
+        for n, header_offset, residue_offset, first_frame, count in zip(
+            plan.files,
+            written.header_offsets,
+            written.residue_offsets,
+            accumulate(counts, initial=0),
+            counts,
+            strict=False,  # the sum of all counts is one more
+        )
     ]
     frames = [place for n in plan.files for place in plan.planes.get(n, ())]
-    hashes = b"".join(rows[n].sha256 for n in plan.files)
+    hashes = b"".join(written.sha256)
     names = layout.names_blob([sources[n].name for n in plan.files])
-    _create(dicom, "index", np.array(index, "int64"), layout.INDEX_COLUMNS)
+    _create(dicom / "index", np.array(index, "<i8"), layout.INDEX_COLUMNS)
     width = len(layout.FRAME_COLUMNS)
-    _create(dicom, "frames", np.array(frames, "uint64").reshape(-1, width), layout.FRAME_COLUMNS)
-    _create(dicom, "sha256", np.frombuffer(hashes, "uint8").reshape(-1, 32))
-    _create(dicom, "names", np.frombuffer(names, "uint8"))
+    _create(dicom / "frames", np.array(frames, "<u8").reshape(-1, width), layout.FRAME_COLUMNS)
+    _create(dicom / "sha256", np.frombuffer(hashes, "uint8").reshape(-1, 32))
+    _create(dicom / "names", np.frombuffer(names, "uint8"))
     if any(sources[n].original_sha256 for n in plan.files):
-        originals = b"".join(sources[n].original_sha256 or rows[n].sha256 for n in plan.files)
-        _create(dicom, layout.ORIGINALS, np.frombuffer(originals, "uint8").reshape(-1, 32))
+        own = zip(plan.files, written.sha256, strict=True)
+        originals = b"".join(sources[n].original_sha256 or sha256 for n, sha256 in own)
+        _create(dicom / layout.ORIGINALS, np.frombuffer(originals, "uint8").reshape(-1, 32))
 
 
-def _create(
-    group: zarr.Group, name: str, values: np.ndarray[Any, Any], columns: Sequence[str] = ()
-) -> None:
+def _create(folder: Path, values: np.ndarray[Any, Any], columns: Sequence[str] = ()) -> None:
     """Write a small array as one chunk."""
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        chunks=tuple(max(n, 1) for n in values.shape),
-        dtype=values.dtype,
-        compressors=byte_codecs(),
-        chunk_key_encoding=CHUNK_KEYS,
-        attributes={"columns": list(columns)} if columns else {},
-        config={"write_empty_chunks": True},
-    )
+    chunk = [max(n, 1) for n in values.shape]
+    attributes = {"columns": list(columns)} if columns else {}
+    write_metadata(folder, values.shape, chunk, values.dtype, attributes)
     if values.size:
-        array[...] = values
+        key = node.SEPARATOR.join(["c", *("0" for _ in chunk)])
+        (folder / key).write_bytes(compressed(values.tobytes()))

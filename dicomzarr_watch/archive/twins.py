@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from dicomzarr_watch.archive.work import Source, sha256
@@ -24,7 +24,7 @@ class Twins:
 
 
 def twins(sources: Sequence[Source], instances: Sequence[Instance]) -> Twins:
-    """Compare the files whose SOP Instance UIDs repeat; only those are read."""
+    """Compare the files whose SOP Instance UIDs repeat; those that may be the same are read."""
     by_uid: dict[str, list[int]] = defaultdict(list)
     for number, instance in enumerate(instances):
         if instance.sop_instance_uid:
@@ -32,16 +32,25 @@ def twins(sources: Sequence[Source], instances: Sequence[Instance]) -> Twins:
     copies: dict[int, int] = {}
     unlike: list[int] = []
     for numbers in by_uid.values():
-        groups = _by_bytes(sources, numbers) if len(numbers) > 1 else []
+        groups = _by_bytes(sources, instances, numbers) if len(numbers) > 1 else []
         copies |= {n: k for group in groups for k, n in enumerate(group) if k > 0}
         if len(groups) > 1:
             unlike += [group[0] for group in groups]
     return Twins(copies, tuple(sorted(unlike)))
 
 
-def _by_bytes(sources: Sequence[Source], numbers: Sequence[int]) -> list[list[int]]:
-    """Gather the files that have the same bytes."""
-    groups: dict[bytes, list[int]] = defaultdict(list)
+def _by_bytes(
+    sources: Sequence[Source], instances: Sequence[Instance], numbers: Sequence[int]
+) -> list[list[int]]:
+    """Gather the files that have the same bytes; headers that say otherwise are others."""
+    found: list[list[int]] = []
+    for alike in _gathered(numbers, lambda n: instances[n]):
+        found += _gathered(alike, lambda n: sha256(sources[n])) if len(alike) > 1 else [alike]
+    return found
+
+
+def _gathered(numbers: Sequence[int], key: Callable[[int], Hashable]) -> list[list[int]]:
+    groups: dict[Hashable, list[int]] = defaultdict(list)
     for number in numbers:
-        groups[sha256(sources[number])].append(number)
+        groups[key(number)].append(number)
     return list(groups.values())

@@ -24,6 +24,8 @@ SHARE_OF_TIME: Final = 4.0
 """A listing that takes long is followed by a pause so many times as long."""
 IDLE_SHARE_OF_TIME: Final = 250.0
 """And by one so many times as long where events would tell: all in all it costs little then."""
+IDLE_POLL_MOST_S: Final = 600.0
+"""But not by more, as events get lost."""
 FILES_CHANGED: Final = "files-changed"
 _HOLDS: Final = frozenset({"truncated", "gap"})
 READ_AT_ONCE: Final = 500
@@ -94,7 +96,7 @@ class Watching:
             return earliest_s
         poll_s = self._settings.poll_s
         if self._is_watched:
-            poll_s = max(poll_s, IDLE_SHARE_OF_TIME * self._took_s)
+            poll_s = max(poll_s, min(IDLE_SHARE_OF_TIME * self._took_s, IDLE_POLL_MOST_S))
         return max(earliest_s, min(self._sight.due_s, self._looked_s + poll_s))
 
     @property

@@ -19,6 +19,7 @@ from dicomzarr_watch.errors import NO_SPACE, OUTPUT_ERROR
 from dicomzarr_watch.intake.arrival import SeriesKey, gaps
 from dicomzarr_watch.intake.listing import Entry
 from dicomzarr_watch.ledger.jobs import Job, Patience, State, backoff_s, ended
+from dicomzarr_watch.ledger.requests import granted, wished_retries
 from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log
@@ -86,6 +87,7 @@ class Working:
         self._engine.tend(is_expecting=self._watching.arriving > 0)
         with self._ledger.together():
             drops = self.take_in()
+            self._grant_retries()
             self._watching.offer()
             attempts = self._claimed()
         for attempt in attempts:
@@ -109,6 +111,14 @@ class Working:
             self._say(after, outcome)
             drops.add(after.drop)
         return drops
+
+    def _grant_retries(self) -> None:
+        for number in wished_retries(self._settings.state):
+            job = self._ledger.job(number)
+            if job is not None and job.state is State.REJECTED:
+                job = self._ledger.retry(job)
+                self._log.info(Event.JOB_QUEUED, **told(job), files=job.files)
+            granted(self._settings.state, number)
 
     def _claimed(self) -> list[_Attempt]:
         """Claim what is due; one job alone while it is to be seen whether the output is back."""

@@ -120,6 +120,8 @@ def meaning(values: Values) -> Meaning:
 def diffusion(values: Values) -> Moment | None:
     """Return the b-value and, where it is said, the direction; standard or private elements."""
     for b_value, direction, creator in _DIFFUSION:
+        if b_value not in values:
+            continue
         found = values.decimals(b_value) or values.doubles(b_value)
         block = b_value & 0xFFFF0000 | b_value >> 8 & 0xFF
         if found and (not creator or values.text(block) == creator):

@@ -8,8 +8,10 @@ cannot say is said beside it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Final
 
 import numpy as np
@@ -52,17 +54,22 @@ class Geometry:
 
 def normal(orientation: Sequence[float]) -> Vector:
     """Return the slice normal, row × column, of length 1 (PS3.3 C.7.6.2.1.1)."""
-    row, column = np.asarray(orientation, float).reshape(2, 3)
-    found = np.cross(row, column)
-    length = float(np.linalg.norm(found))
-    return found / length if length > 0 else np.array([0.0, 0.0, 1.0])
+    return np.array(_normal(orientation))
+
+
+def _normal(orientation: Sequence[float]) -> Point:
+    # in plain numbers: it is asked for every frame, and numpy takes ten times as long for three
+    a, b, c, d, e, f = orientation
+    x, y, z = b * f - c * e, c * d - a * f, a * e - b * d
+    length = math.hypot(x, y, z)
+    return (x / length, y / length, z / length) if length > 0 else (0.0, 0.0, 1.0)
 
 
 def along_normal(pose: Pose) -> float | None:
     """Return the slice's place along its normal in mm, or None without position."""
     if pose.position is None or pose.orientation is None:
         return None
-    return float(np.dot(normal(pose.orientation), pose.position))
+    return sum(n * p for n, p in zip(_normal(pose.orientation), pose.position, strict=True))
 
 
 def geometry(slices: Sequence[Pose]) -> Geometry:
@@ -140,7 +147,7 @@ def _is_regular(gaps: Vector) -> bool:
 
 def _missing(positions: tuple[float, ...], gaps: Vector) -> tuple[float, ...]:
     """Name the places that whole multiples of the usual gap leave empty."""
-    usual = float(np.median(gaps)) if len(gaps) > 1 else 0.0
+    usual = median(gaps.tolist()) if len(gaps) > 1 else 0.0
     if usual <= 0:
         return ()
     empty: list[float] = []

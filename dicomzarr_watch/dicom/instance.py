@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import IO, Final
 
 from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom.alike import Templates, header_end, read
 from dicomzarr_watch.dicom.frames import FrameRun, NoFrames, frame_run
 from dicomzarr_watch.dicom.functional import frame_poses
-from dicomzarr_watch.dicom.part10 import Element, Part10, split
+from dicomzarr_watch.dicom.part10 import Element, Part10
 from dicomzarr_watch.dicom.pose import Pose
 from dicomzarr_watch.dicom.quantity import NOTHING_SAID, Quantity, quantity
 from dicomzarr_watch.dicom.slides import tiling
@@ -74,12 +74,14 @@ class Header:
     """An instance with the bytes it was read from; not to be kept for many files at once.
 
     data: the bytes up to the pixel data, or the inflated data set. tail: elements behind it.
+    cut: the values of the elements up to the pixel data, where they have been cut already.
     """
 
     instance: Instance
     part10: Part10
     data: bytes
     tail: bytes = b""
+    cut: tuple[bytes, ...] = ()
 
     def value(self, element: Element) -> bytes:
         """Return an element's value; the pixel data's is not at hand."""
@@ -96,29 +98,25 @@ class Header:
         return self.tail[start - pixel.end : end - pixel.end]
 
 
-def read_header(stream: IO[bytes]) -> Header:
-    """Read a file up to its pixel data; raises OSError only."""
-    size = stream.seek(0, 2)
+def read_header(stream: IO[bytes], templates: Templates | None = None) -> Header:
+    """Read a file up to its pixel data; raises OSError only.
 
-    def read(offset: int, count: int) -> bytes:
-        stream.seek(offset)
-        return stream.read(count)
-
-    part10 = split(read, size)
-    if part10.inflated is not None:
-        data = part10.inflated
-    else:
-        last = part10.elements[-1].end if part10.elements else 0
-        data = read(0, part10.pixel.value if part10.pixel else last)
-    return Header(_instance(part10, data), part10, data, _tail(part10, read))
+    templates: what is known of files before this one, which are likely to be alike.
+    """
+    part10, begin, cut = (templates or Templates()).spans(stream)
+    data = part10.inflated
+    if data is None:
+        end = header_end(part10)
+        data = begin[:end] + read(stream, len(begin), end - len(begin))
+    return Header(_instance(part10, data), part10, data, _tail(part10, stream), cut)
 
 
-def _tail(part10: Part10, read: Callable[[int, int], bytes]) -> bytes:
+def _tail(part10: Part10, stream: IO[bytes]) -> bytes:
     """Read the elements behind the pixel data, if they are such as people read."""
     if part10.pixel is None or part10.inflated is not None:
         return b""
     size = part10.elements[-1].end - part10.pixel.end
-    return read(part10.pixel.end, size) if 0 < size <= TAIL_LIMIT_BYTES else b""
+    return read(stream, part10.pixel.end, size) if size <= TAIL_LIMIT_BYTES else b""
 
 
 def _instance(part10: Part10, data: bytes) -> Instance:

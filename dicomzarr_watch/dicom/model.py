@@ -25,6 +25,7 @@ from pydicom.filereader import read_dataset
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.instance import Header
 from dicomzarr_watch.dicom.part10 import Element, Part10
+from dicomzarr_watch.dicom.plain import plain
 
 INLINE_LIMIT_BYTES: Final = 1024
 """Longer binary values are named by where they stand in the headers, not repeated."""
@@ -54,39 +55,44 @@ class ByReference:
 
 @dataclass(slots=True)
 class Elements:
-    """The elements of many files, gathered one file at a time."""
+    """The elements of many files, gathered one file at a time.
+
+    _columns: per tag, the files from which on it has another element, and which; -1 is none.
+    """
 
     files: int = 0
     unreadable: set[int] = field(default_factory=set)
     _numbers: dict[_Key, int] = field(default_factory=dict)
     _converted: list[Json | ByReference] = field(default_factory=list)
-    _columns: dict[int, list[int]] = field(default_factory=dict)
+    _columns: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    _last: _File | None = None
 
     def add(self, header: Header) -> None:
         """Take in the next file's elements, without its pixel data."""
-        hints = (header.part10.is_big_endian, *(_raw(header, t) for t in _HINTS))
-        creators = _creators(header)
+        file = _File.of(header, self._last)
         unknown: list[tuple[Element, int]] = []
-        seen: set[int] = set()
-        for element in header.part10.elements:
-            if element.tag in tags.PIXEL_ELEMENTS or element.tag in seen:
-                continue
-            seen.add(element.tag)
-            raw = header.value(element)
-            if len(raw) != element.end - element.value:
-                continue  # a tail too long to be of interest
-            creator = creators.get(element.tag >> 16, b"")
-            key = (element.tag, element.vr, _short(raw), hints, creator)
+        for place in file.changed:
+            element, raw = file.elements[place], file.values[place]
+            creator = file.context.creators.get(element.tag >> 16, b"")
+            key = (element.tag, element.vr, _short(raw), file.context.read_by, creator)
             number = self._numbers.get(key)
             if number is None:
                 number = self._numbers[key] = len(self._converted)
-                self._converted.append(self._reference(header.part10, element))
-                unknown.append((element, number))
-            column = self._columns.setdefault(element.tag, [])
-            column.extend([-1] * (self.files - len(column)))
-            column.append(number)
-        self._convert(header, unknown)
+                found = self._reference(file.part10, element) or _simple(file, element, raw)
+                self._converted.append(found or {})
+                if found is None:
+                    unknown.append((element, number))
+            self._note(element.tag, number)
+        for tag in file.gone:
+            self._note(tag, -1)
+        self._convert(header, file.context, unknown)
+        self._last = file
         self.files += 1
+
+    def _note(self, tag: int, number: int) -> None:
+        column = self._columns.setdefault(tag, [])
+        if not column or column[-1][1] != number:
+            column.append((self.files, number))
 
     def document(self, order: Sequence[int], place: Callable[[ByReference], str]) -> Json:
         """Return `shared` and `columns`, the files in this order.
@@ -96,8 +102,7 @@ class Elements:
         shared: Json = {}
         columns: Json = {}
         for tag in sorted(self._columns):
-            column = self._columns[tag]
-            column = column + [-1] * (self.files - len(column))
+            column = self._column(tag)
             numbers = [column[file] for file in order]
             distinct = list(dict.fromkeys(n for n in numbers if n >= 0))
             elements = [self._json(n, place) for n in distinct]
@@ -111,37 +116,44 @@ class Elements:
             }
         return {"shared": shared, "columns": columns}
 
+    def _column(self, tag: int) -> list[int]:
+        """Return which element each file has, -1 where it has none."""
+        column: list[int] = []
+        number = -1
+        for file, following in (*self._columns[tag], (self.files, -1)):
+            column += [number] * (file - len(column))
+            number = following
+        return column
+
     def _json(self, number: int, place: Callable[[ByReference], str]) -> Json:
         found = self._converted[number]
         if isinstance(found, ByReference):
             return {"vr": found.vr, "BulkDataURI": place(found)}
         return found
 
-    def _reference(self, part10: Part10, element: Element) -> Json | ByReference:
-        """Return where a long value stands; an empty element where it is to be converted."""
+    def _reference(self, part10: Part10, element: Element) -> ByReference | None:
+        """Return where a long value stands; None where it is to be converted."""
         vr, size = element.vr or _usual_vr(element), element.end - element.value
         limit = SEQUENCE_LIMIT_BYTES if vr == b"SQ" else VALUE_LIMIT_BYTES
         limit = INLINE_LIMIT_BYTES if element.vr in _BINARY_VRS else limit
         if size <= limit or part10.inflated is not None:
-            return {}
+            return None
         return ByReference(vr.decode(), self.files, element.value, element.end)
 
-    def _convert(self, header: Header, unknown: Sequence[tuple[Element, int]]) -> None:
-        """Convert what is seen for the first time; together, or one by one if something breaks."""
-        wanted = [(e, n) for e, n in unknown if not isinstance(self._converted[n], ByReference)]
-        if not wanted:
-            return
-        context = _Context.of(header)
+    def _convert(
+        self, header: Header, context: _Context, unknown: Sequence[tuple[Element, int]]
+    ) -> None:
+        """Convert what pydicom has to; together, or one by one if something breaks."""
         for is_meta in (True, False):
-            part = [(e, n) for e, n in wanted if (e.tag >> 16 == 2) is is_meta]
+            part = [(e, n) for e, n in unknown if (e.tag >> 16 == 2) is is_meta]
             try:
                 found: Sequence[Json | ByReference] = _to_json(
                     header, context, [e for e, _ in part]
                 )
             except Exception:  # noqa: BLE001 - whatever pydicom makes of broken bytes, they stay
                 found = [self._alone(header, context, e) for e, _ in part]
-            for (_, number), element in zip(part, found, strict=True):
-                self._converted[number] = element
+            for (_, number), converted in zip(part, found, strict=True):
+                self._converted[number] = converted
 
     def _alone(self, header: Header, context: _Context, element: Element) -> Json | ByReference:
         try:
@@ -184,24 +196,107 @@ def _to_json(header: Header, context: _Context, elements: Sequence[Element]) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """The elements of one file that others are read by: character set, VR hints, creators."""
+    """What the elements of a file are read by: encoding, character set, VR hints, creators.
+
+    hints, makers: the elements that say so; of several with one tag the last counts, as for
+    pydicom. read_by: what the meaning of every value depends on. creators: the private creators of
+    each odd group, as they stand in the file.
+    """
 
     is_implicit: bool
+    charset: str
     hints: tuple[Element, ...]
-    creators: dict[int, Element]
+    makers: dict[int, Element]
+    read_by: tuple[object, ...]
+    creators: dict[int, bytes]
 
     @classmethod
     def of(cls, header: Header) -> _Context:
-        """Find them; of several with one tag the last counts, as for pydicom."""
         part10 = header.part10
         hints = {e.tag: e for e in part10.elements if e.tag in _HINTS}
-        creators = {e.tag: e for e in part10.elements if _is_creator(e.tag)}
-        return cls(part10.is_implicit, tuple(hints.values()), creators)
+        makers = [e for e in part10.elements if _is_creator(e.tag)]
+        said = {tag: header.value(e) for tag, e in hints.items()}
+        creators: dict[int, bytes] = {}
+        for e in makers:
+            creators[e.tag >> 16] = creators.get(e.tag >> 16, b"") + header.encoded(e)
+        return cls(
+            is_implicit=part10.is_implicit,
+            charset=said.get(tags.SPECIFIC_CHARACTER_SET, b"").decode("latin-1").strip("\0 "),
+            hints=tuple(hints.values()),
+            makers={e.tag: e for e in makers},
+            read_by=(part10.is_big_endian, *(said.get(tag, b"") for tag in _HINTS)),
+            creators=creators,
+        )
 
     def around(self, elements: Sequence[Element]) -> set[Element]:
         """Return what these elements are read by; each has one creator (PS3.5 7.8.1)."""
         wanted = {e.tag & 0xFFFF0000 | (e.tag & 0xFF00) >> 8 for e in elements}
-        return {*self.hints, *(self.creators[tag] for tag in wanted if tag in self.creators)}
+        return {*self.hints, *(self.makers[tag] for tag in wanted if tag in self.makers)}
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file's elements, the first of each tag, as far as their values are at hand.
+
+    changed: places of those that are not the same as in the file before. gone: tags that only the
+    file before has.
+    """
+
+    part10: Part10
+    elements: tuple[Element, ...]
+    values: tuple[bytes, ...]
+    context: _Context
+    changed: Sequence[int]
+    gone: Sequence[int] = ()
+
+    @classmethod
+    def of(cls, header: Header, last: _File | None) -> _File:
+        """Compare a file with the one before it, of which it mostly has the tags and values."""
+        part10 = header.part10
+        elements, values = _told(header)
+        if last is None or not last.is_alike(part10, elements):
+            before = last.elements if last else ()
+            gone = {e.tag for e in before}.difference(e.tag for e in elements)
+            places = range(len(elements))
+            return cls(part10, elements, values, _Context.of(header), places, tuple(gone))
+        changed = [n for n, raw in enumerate(values) if raw != last.values[n]]
+        context = last.context
+        if part10 is not last.part10 or any(_is_context(elements[n].tag) for n in changed):
+            context = _Context.of(header)
+        if (context.read_by, context.creators) != (last.context.read_by, last.context.creators):
+            return cls(part10, elements, values, context, range(len(elements)))
+        return cls(part10, elements, values, context, changed)
+
+    def is_alike(self, part10: Part10, elements: tuple[Element, ...]) -> bool:
+        """Tell whether all elements have the same tags and VRs, and none is there twice."""
+        if part10.has_repeats:
+            return False
+        return part10 is self.part10 or [e[:2] for e in elements] == [e[:2] for e in self.elements]
+
+
+def _told(header: Header) -> tuple[tuple[Element, ...], tuple[bytes, ...]]:
+    """Return the elements that are told of, and their values."""
+    elements = header.part10.elements
+    if header.cut and not header.part10.has_repeats:
+        return elements[: len(header.cut)], header.cut
+    first = {e.tag: e for e in reversed(elements) if e.tag not in tags.PIXEL_ELEMENTS}
+    pairs = [(e, header.value(e)) for e in sorted(first.values(), key=lambda e: e.start)]
+    # a tail may be too long to be of interest
+    pairs = [(e, raw) for e, raw in pairs if len(raw) == e.end - e.value]
+    return tuple(e for e, _ in pairs), tuple(raw for _, raw in pairs)
+
+
+def _simple(file: _File, element: Element, raw: bytes) -> Json | None:
+    """Convert an element that needs nothing but its own bytes; None if it is not that simple."""
+    vr = element.vr
+    if not vr:
+        try:
+            vr = dictionary_VR(element.tag).encode()
+        except KeyError:
+            return None
+    is_big_endian = file.part10.is_big_endian and element.tag >> 16 != 2
+    charset = file.context.charset
+    return plain(element.tag, vr, raw, is_big_endian=is_big_endian, charset=charset)
 
 
 def _usual_vr(element: Element) -> bytes:
@@ -214,15 +309,6 @@ def _usual_vr(element: Element) -> bytes:
         return b"UN"
 
 
-def _creators(header: Header) -> dict[int, bytes]:
-    """Return the private creators of each odd group, as they stand in the file."""
-    found: dict[int, list[bytes]] = {}
-    for e in header.part10.elements:
-        if _is_creator(e.tag):
-            found.setdefault(e.tag >> 16, []).append(header.encoded(e))
-    return {group: b"".join(parts) for group, parts in found.items()}
-
-
 _HINTS: Final = (tags.SPECIFIC_CHARACTER_SET, tags.PIXEL_REPRESENTATION)
 
 
@@ -230,11 +316,10 @@ def _is_creator(tag: int) -> bool:
     return bool(tag >> 16 & 1) and 0x10 <= (tag & 0xFFFF) <= 0xFF
 
 
+def _is_context(tag: int) -> bool:
+    return tag in _HINTS or _is_creator(tag)
+
+
 def _short(raw: bytes) -> bytes:
     """Return the bytes, or a digest that stands for long ones, so that they can be let go."""
     return raw if len(raw) <= 64 else hashlib.sha256(raw).digest() + len(raw).to_bytes(8, "big")
-
-
-def _raw(header: Header, tag: int) -> bytes:
-    element = header.part10.find(tag)
-    return header.value(element) if element else b""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from dicomzarr_watch.dicom import tags
 
@@ -38,7 +38,7 @@ _DELIMITERS: Final = frozenset({tags.ITEM, tags.ITEM_DELIMITER, tags.SEQUENCE_DE
 _FIRST_GROUPS: Final = frozenset({0x0002, 0x0008})
 _FIRST_GROUPS_END: Final = 0x00300000
 _HEADER_BYTES: Final = 8
-_WINDOW_BYTES: Final = 1 << 16
+WINDOW_BYTES: Final = 1 << 16
 
 Read = Callable[[int, int], bytes]
 """read(offset, count): up to count bytes of the file from offset, fewer only at its end."""
@@ -52,8 +52,7 @@ class _MalformedError(Exception):
     """The bytes are not elements; the message says where and why, without values."""
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(NamedTuple):
     """One top-level element; offsets in bytes from the start of the data set's file.
 
     vr: two letters, or empty where the encoding is implicit.
@@ -85,6 +84,10 @@ class Part10:
     pixel: Element | None
     problem: str = ""
     inflated: bytes | None = None
+    _first: dict[int, Element] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_first", {e.tag: e for e in reversed(self.elements)})
 
     @property
     def is_big_endian(self) -> bool:
@@ -100,9 +103,14 @@ class Part10:
         is_open = self.transfer_syntax in NATIVE or not self.transfer_syntax
         return is_open and not (self.pixel and self.pixel.is_undefined_length)
 
+    @property
+    def has_repeats(self) -> bool:
+        """Whether there are several elements with one tag."""
+        return len(self._first) < len(self.elements)
+
     def find(self, tag: int) -> Element | None:
         """Return the first top-level element with this tag."""
-        return next((e for e in self.elements if e.tag == tag), None)
+        return self._first.get(tag)
 
 
 def is_dicom(head: bytes) -> bool:
@@ -114,15 +122,19 @@ def is_dicom(head: bytes) -> bool:
     return _has_preamble(head) or _starts_with_elements(head, "<") or _is_bare_big_endian(head)
 
 
-def split(read: Read, size: int) -> Part10:
-    """Find the spans of a DICOM file of `size` bytes; never raises for what the file holds."""
-    head = read(0, HEAD_BYTES)
+def split(read: Read, size: int, begin: bytes = b"") -> Part10:
+    """Find the spans of a DICOM file of `size` bytes; never raises for what the file holds.
+
+    begin: what has been read of the file's first bytes already.
+    """
+    begin = begin[:size] if len(begin) >= HEAD_BYTES else read(0, WINDOW_BYTES)
+    head = begin[:HEAD_BYTES]
     start = HEAD_BYTES if _has_preamble(head) or not is_dicom(head) else 0
-    window = _Window(read, size)
+    window = _Window(read, size, begin)
     meta: list[Element] = []
     try:
-        is_explicit = _looks_explicit(window, start)
-        for element in _walk(window, start, explicit=is_explicit, order="<", group=2):
+        encoding = _EXPLICIT if _looks_explicit(window, start) else _IMPLICIT
+        for element in _walk(window, start, encoding, group=2):
             meta.append(element)
             start = element.end
         syntax = _transfer_syntax(window, meta)
@@ -132,9 +144,10 @@ def split(read: Read, size: int) -> Part10:
         syntax = EXPLICIT_BIG
     if syntax == DEFLATED:
         return _split_deflated(read, size, start, syntax)
-    order = ">" if syntax == EXPLICIT_BIG else "<"
-    explicit = order == ">" or _looks_explicit(window, start)
-    return _split_dataset(window, start, meta, syntax, explicit=explicit, order=order)
+    if syntax == EXPLICIT_BIG:
+        return _split_dataset(window, start, meta, syntax, _BIG)
+    encoding = _EXPLICIT if _looks_explicit(window, start) else _IMPLICIT
+    return _split_dataset(window, start, meta, syntax, encoding)
 
 
 def _has_preamble(head: bytes) -> bool:
@@ -149,22 +162,24 @@ def _starts_with_elements(head: bytes, order: str) -> bool:
     """Tell whether two elements stand here, one behind the other; big endian is explicit."""
     window = _Window(lambda at, count: head[at : at + count], len(head))
     try:
-        explicit = order == ">" or _looks_explicit(window, 0)
-        first, vr, value, length = _header(window, 0, explicit, order)
-        if first >> 16 not in _FIRST_GROUPS or (explicit and not vr) or length % 2:
+        little = _EXPLICIT if _looks_explicit(window, 0) else _IMPLICIT
+        encoding = _BIG if order == ">" else little
+        first, vr, value, length = _header(window, 0, encoding)
+        is_odd = encoding.is_explicit and not vr
+        if first >> 16 not in _FIRST_GROUPS or is_odd or length % 2:
             return False
-        second, vr, _, length = _header(window, value + length, explicit, order)
+        second, vr, _, length = _header(window, value + length, encoding)
     except (_TruncatedError, _MalformedError):
         return False
-    return first < second < _FIRST_GROUPS_END and not (explicit and not vr)
+    return first < second < _FIRST_GROUPS_END and not (encoding.is_explicit and not vr)
 
 
 def _split_dataset(
-    window: _Window, start: int, meta: list[Element], syntax: str, *, explicit: bool, order: str
+    window: _Window, start: int, meta: list[Element], syntax: str, encoding: _Encoding
 ) -> Part10:
     elements, pixel, problem = list(meta), None, ""
     try:
-        for element in _walk(window, start, explicit=explicit, order=order):
+        for element in _walk(window, start, encoding):
             elements.append(element)
             if element.tag in tags.PIXEL_ELEMENTS:
                 pixel = pixel or element
@@ -185,7 +200,7 @@ def _split_deflated(read: Read, size: int, start: int, syntax: str) -> Part10:
     except zlib.error:
         return Part10(size, syntax, (), None, "malformed")
     window = _Window(lambda at, count: data[at : at + count], len(data))
-    found = _split_dataset(window, 0, [], syntax, explicit=True, order="<")
+    found = _split_dataset(window, 0, [], syntax, _EXPLICIT)
     is_all = start + len(deflated) == size and len(data) < INFLATED_LIMIT_BYTES
     ended = "truncated" if is_all else "inflated-too-large"
     problem = found.problem if inflate.eof else ended
@@ -199,30 +214,49 @@ def items(
 
     Raises ValueError where the items are not what their lengths say.
     """
-    # within a UN all is implicit (PS3.5 6.2.2 note 4)
-    is_unknown = sequence.vr == b"UN"
-    order = ">" if is_big_endian and not is_unknown else "<"
-    explicit = not (is_implicit or is_unknown)
+    defined = _BIG if is_big_endian else _EXPLICIT
+    encoding = _inside(sequence.vr, _IMPLICIT if is_implicit else defined)
     window = _Window.over(data, min(sequence.end, len(data)))
     at = sequence.value
     try:
         while at < sequence.end:
-            tag, _, start, length = _header(window, at, explicit, order)
+            tag, _, start, length = _header(window, at, encoding)
             if tag == tags.SEQUENCE_DELIMITER:
                 return
             if tag != tags.ITEM:
                 raise _MalformedError("no item in a sequence")
             if length == UNDEFINED_LENGTH:
-                at = _past_undefined(window, start, explicit, order)
+                at = _past_undefined(window, start, b"", encoding)
                 inside = _Window.over(data, at - _HEADER_BYTES)
             else:
                 at = start + length
                 inside = _Window.over(data, at)
             if at > window.size:
                 raise _TruncatedError
-            yield tuple(_walk(inside, start, explicit=explicit, order=order))
+            yield tuple(_walk(inside, start, encoding))
     except (_TruncatedError, _MalformedError) as problem:
         raise ValueError(_word(problem)) from problem
+
+
+class _Encoding(NamedTuple):
+    """How the headers of elements stand (PS3.5 7.1): ways to unpack them from a place in a buffer.
+
+    with_vr: group, element, VR, length of 16 bits. length: of 32 bits.
+    """
+
+    is_explicit: bool
+    with_vr: Callable[[bytes, int], tuple[int, int, bytes, int]]
+    length: Callable[[bytes, int], tuple[int]]
+
+
+def _encoding(order: str, *, is_explicit: bool) -> _Encoding:
+    with_vr, length = struct.Struct(order + "HH2sH"), struct.Struct(order + "I")
+    return _Encoding(is_explicit, with_vr.unpack_from, length.unpack_from)
+
+
+_EXPLICIT = _encoding("<", is_explicit=True)
+_IMPLICIT = _encoding("<", is_explicit=False)
+_BIG = _encoding(">", is_explicit=True)
 
 
 class _Window:
@@ -230,11 +264,11 @@ class _Window:
 
     __slots__ = ("_base", "_data", "_read", "size")
 
-    def __init__(self, read: Read, size: int, data: bytes = b"") -> None:
+    def __init__(self, read: Read, size: int, begin: bytes = b"") -> None:
         self._read = read
         self.size = size
         self._base = 0
-        self._data = data
+        self._data = begin
 
     @classmethod
     def over(cls, data: bytes, end: int) -> _Window:
@@ -248,29 +282,25 @@ class _Window:
             if offset + count > self.size:
                 raise _TruncatedError
             self._base, place = offset, 0
-            self._data = self._read(offset, max(count, _WINDOW_BYTES))
+            self._data = self._read(offset, max(count, WINDOW_BYTES))
             if len(self._data) < count:
                 raise _TruncatedError
         return self._data, place
 
 
 def _walk(
-    window: _Window, at: int, *, explicit: bool, order: str, group: int | None = None
+    window: _Window, at: int, encoding: _Encoding, group: int | None = None
 ) -> Iterator[Element]:
     """Yield the elements from `at` to the end of the file, or of one group."""
     size, count = window.size, 0
     while at < size:
         if group is not None and not _is_group(window, at, group):
             return
-        tag, vr, value, length = _header(window, at, explicit, order)
+        tag, vr, value, length = _header(window, at, encoding)
         if tag in _DELIMITERS:
             raise _MalformedError("delimiter outside of a sequence")
         is_undefined = length == UNDEFINED_LENGTH
-        if is_undefined:
-            inner = (False, "<") if vr == b"UN" else (explicit, order)
-            end = _past_undefined(window, value, *inner)
-        else:
-            end = value + length
+        end = _past_undefined(window, value, vr, encoding) if is_undefined else value + length
         if end > size:
             raise _TruncatedError
         if count == ELEMENTS_LIMIT:
@@ -285,49 +315,50 @@ def _is_group(window: _Window, at: int, group: int) -> bool:
     return data[place : place + 2] == group.to_bytes(2, "little")
 
 
-def _header(window: _Window, at: int, explicit: bool, order: str) -> tuple[int, bytes, int, int]:
+def _header(window: _Window, at: int, encoding: _Encoding) -> tuple[int, bytes, int, int]:
     """Read one element's header: tag, VR, offset of the value, length of the value."""
     data, place = window.at(at, 8)
-    group, element, length = struct.unpack_from(order + "HHI", data, place)
+    group, element, vr, short = encoding.with_vr(data, place)
     tag = group << 16 | element
-    if not explicit or tag in _DELIMITERS:
-        return tag, b"", at + 8, length
-    vr = data[place + 4 : place + 6]
-    if vr in _SHORT_VRS:
-        (length,) = struct.unpack_from(order + "H", data, place + 6)
-        return tag, vr, at + 8, length
-    if vr not in _LONG_VRS and not _is_vr(vr):
+    is_explicit = encoding.is_explicit and tag not in _DELIMITERS
+    if is_explicit and vr in _SHORT_VRS:
+        return tag, vr, at + 8, short
+    if is_explicit and (vr in _LONG_VRS or _is_vr(vr)):
+        data, place = window.at(at, 12)
+        if vr not in _LONG_VRS and short > 0:
+            # a VR that no standard knows: newer ones have long lengths, wrong ones mostly not
+            return tag, vr, at + 8, short
+        return tag, vr, at + 12, encoding.length(data, place + 8)[0]
+    (length,) = encoding.length(data, place + 4)
+    if is_explicit and (encoding is _BIG or group == 0 or at + 8 + length > window.size):
         # some files turn to implicit in the middle; padding and garbage do not read like that
-        if order == ">" or group == 0 or at + 8 + length > window.size:
-            raise _MalformedError("no VR")
-        return tag, b"", at + 8, length
-    data, place = window.at(at, 12)
-    if vr not in _LONG_VRS and data[place + 6 : place + 8] != b"\0\0":
-        # a VR that no standard knows: newer ones have long lengths, wrong ones mostly not
-        (length,) = struct.unpack_from(order + "H", data, place + 6)
-        return tag, vr, at + 8, length
-    (length,) = struct.unpack_from(order + "I", data, place + 8)
-    return tag, vr, at + 12, length
+        raise _MalformedError("no VR")
+    return tag, b"", at + 8, length
 
 
-def _past_undefined(window: _Window, at: int, explicit: bool, order: str) -> int:
+def _past_undefined(window: _Window, at: int, vr: bytes, encoding: _Encoding) -> int:
     """Return the offset behind the delimiter that ends a value of undefined length.
 
     Sequences and items may nest to any depth (PS3.5 7.5), so the open ones are kept on a list
-    and not on the call stack. In a UN of undefined length all is implicit (PS3.5 6.2.2 note 4).
+    and not on the call stack.
     """
-    open_levels = [(explicit, order)]
+    open_levels = [_inside(vr, encoding)]
     while open_levels:
-        explicit, order = open_levels[-1]
-        tag, vr, value, length = _header(window, at, explicit, order)
+        encoding = open_levels[-1]
+        tag, vr, value, length = _header(window, at, encoding)
         at = value
         if tag in (tags.ITEM_DELIMITER, tags.SEQUENCE_DELIMITER):
             open_levels.pop()
         elif length != UNDEFINED_LENGTH:
             at += length
         else:
-            open_levels.append((False, "<") if vr == b"UN" else (explicit, order))
+            open_levels.append(_inside(vr, encoding))
     return at
+
+
+def _inside(vr: bytes, encoding: _Encoding) -> _Encoding:
+    """Return how a value is encoded; in a UN of undefined length all is implicit (PS3.5 6.2.2)."""
+    return _IMPLICIT if vr == b"UN" else encoding
 
 
 def _transfer_syntax(window: _Window, meta: list[Element]) -> str:

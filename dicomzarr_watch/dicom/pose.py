@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 Point = tuple[float, float, float]
 Moment = tuple[float, ...]
@@ -68,16 +68,18 @@ FARTHEST_MM: Final = 1e9
 
 def plausible(pose: Pose) -> Pose:
     """Return a pose without the numbers that cannot be true."""
-    return replace(
-        pose,
-        position=pose.position if _is_near(pose.position) else None,
-        orientation=pose.orientation if _is_near(pose.orientation) else None,
-        spacing=pose.spacing if _is_near(pose.spacing) else None,
-        thickness=pose.thickness if _is_near((pose.thickness,)) else None,
-        spacing_between=pose.spacing_between if _is_near((pose.spacing_between,)) else None,
-    )
+    lengths = pose.position, pose.orientation, pose.spacing, pose.thickness, pose.spacing_between
+    if all(map(_is_near, lengths)):
+        return pose
+    names = "position", "orientation", "spacing", "thickness", "spacing_between"
+    wrong: dict[str, Any] = {
+        n: None for n, v in zip(names, lengths, strict=True) if not _is_near(v)
+    }
+    return replace(pose, **wrong)
 
 
-def _is_near(values: tuple[float | None, ...] | None) -> bool:
-    """Tell whether all numbers are there and within bounds; NaN is not."""
-    return values is not None and all(v is not None and abs(v) <= FARTHEST_MM for v in values)
+def _is_near(value: tuple[float, ...] | float | None) -> bool:
+    """Tell whether all numbers that are said are within bounds; NaN is not."""
+    if isinstance(value, tuple):
+        return all(abs(v) <= FARTHEST_MM for v in value)
+    return value is None or abs(value) <= FARTHEST_MM

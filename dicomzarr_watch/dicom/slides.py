@@ -115,7 +115,7 @@ def _full(values: Values, count: int, grid: TileGrid) -> Tiling | NoTiling:
         }
         poses[layer] = slide.pose(base, depth, names.items())
     frames = range(offset, end)
-    tiles = [n % grid.tiles for n in frames]
+    tiles = tuple(n % grid.tiles for n in frames)
     return Tiling(grid, tiles, tuple(poses[n // grid.tiles] for n in frames))
 
 
@@ -172,7 +172,7 @@ def _sparse(values: Values, count: int, grid: TileGrid) -> Tiling | NoTiling:
         frames.append(_Placed(tile, known[own], _depth(place)))
     if len(frames) != count:
         return NoTiling("tile-positions-missing")
-    return Tiling(grid, [f.tile for f in frames], _told_by_depth(frames, _Slide.of(values)))
+    return Tiling(grid, tuple(f.tile for f in frames), _told_by_depth(frames, _Slide.of(values)))
 
 
 def _places(values: Values) -> Iterator[tuple[Values, Values | None]]:

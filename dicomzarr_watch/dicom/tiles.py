@@ -7,7 +7,6 @@ padding, stored like all else. Frames that do not lie so are no tiling.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -56,7 +55,7 @@ class Tiling:
     """
 
     grid: TileGrid
-    tiles: Sequence[int]
+    tiles: tuple[int, ...]
     poses: tuple[Pose, ...]
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Container, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from dicomzarr_watch.dicom.part10 import Part10, items
 
@@ -25,21 +26,19 @@ class Values:
 
     part10: Part10
     data: bytes
-    _spans: dict[int, tuple[bytes, int, int]] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        spans: dict[int, tuple[bytes, int, int]] = {}
-        for e in self.part10.elements:
-            spans.setdefault(e.tag, (e.vr, e.value, e.end))
-        object.__setattr__(self, "_spans", spans)
 
     def __contains__(self, tag: int) -> bool:
-        return tag in self._spans
+        return self.part10.find(tag) is not None
 
     def raw(self, tag: int) -> bytes:
         """Return the value's bytes; empty where the element is absent or beyond the data."""
-        span = self._spans.get(tag)
-        return self.data[span[1] : span[2]] if span else b""
+        element = self.part10.find(tag)
+        return self.data[element.value : element.end] if element else b""
+
+    def vr(self, tag: int) -> bytes:
+        """Return the VR as the file says it; empty where it does not."""
+        element = self.part10.find(tag)
+        return element.vr if element else b""
 
     def text(self, tag: int) -> str:
         """Return the value as text without its padding; for VRs of the default repertoire."""
@@ -51,27 +50,29 @@ class Values:
 
     def number(self, tag: int, usual_vr: bytes = b"US") -> int | None:
         """Return the first integer of an element; usual_vr: what it is where the file is silent."""
-        raw = self.raw(tag)
-        vr = self._spans[tag][0] if raw else b""
-        if vr and vr not in _NUMBER_BYTES:
-            return self.numeral(tag)
-        count, is_signed = _NUMBER_BYTES[vr or usual_vr]
-        if len(raw) < count:
-            return None
-        if self.part10.is_big_endian:
-            return int.from_bytes(raw[:count], "big", signed=is_signed)
-        return int.from_bytes(raw[:count], "little", signed=is_signed)
+        return self._integer(tag, self.vr(tag) or usual_vr)
 
     def numeral(self, tag: int) -> int | None:
         """Return the first integer of an element that is IS by the standard."""
-        if self.raw(tag) and self._spans[tag][0] in _NUMBER_BYTES:
-            return self.number(tag)
-        return integer(self.texts(tag)[0])
+        return self._integer(tag, self.vr(tag))
+
+    def _integer(self, tag: int, vr: bytes) -> int | None:
+        if vr not in _NUMBER_BYTES:
+            return integer(self.texts(tag)[0])
+        raw = self.raw(tag)
+        count, is_signed = _NUMBER_BYTES[vr]
+        if len(raw) < count:
+            return None
+        order: Literal["big", "little"] = "big" if self.part10.is_big_endian else "little"
+        return int.from_bytes(raw[:count], order, signed=is_signed)
 
     def decimals(self, tag: int) -> tuple[float, ...]:
         """Return the finite numbers of a DS element; empty if one of them is not a number."""
+        text = self.text(tag)
+        if not text:
+            return ()
         try:
-            found = tuple(float(part) for part in self.texts(tag))
+            found = tuple(map(float, text.replace("\0", " ").split("\\")))
         except ValueError:
             return ()
         return found if all(map(math.isfinite, found)) else ()
@@ -79,7 +80,7 @@ class Values:
     def doubles(self, tag: int) -> tuple[float, ...]:
         """Return the finite numbers of an FD element, or of an FL one."""
         raw = self.raw(tag)
-        is_single = bool(raw) and self._spans[tag][0] == b"FL"
+        is_single = bool(raw) and self.vr(tag) == b"FL"
         size = 4 if is_single else 8
         if not raw or len(raw) % size:
             return ()

@@ -23,7 +23,7 @@ from dicomzarr_watch.intake.arrival import (
 )
 from dicomzarr_watch.intake.census import Census
 from dicomzarr_watch.intake.listing import Entry, Folder, Place, drop_of, listing
-from dicomzarr_watch.intake.peek import Kind, Peek, peek
+from dicomzarr_watch.intake.peek import Kind, Peek, Peeks
 
 UNREADABLE_AGAIN_S: Final = 2.0
 UNREADABLE_AGAIN_MOST_S: Final = 300.0
@@ -70,7 +70,7 @@ class Inbox:
         complete: Mapping[SeriesKey, str] | None = None,
         marker: str = "",
         has_gap: Callable[[SeriesKey], bool] = lambda _: False,
-        peek: Callable[[Path], Peek] = peek,
+        peek: Callable[[Path], Peek] | None = None,
     ) -> None:
         """Start from what was known before, if anything.
 
@@ -82,7 +82,7 @@ class Inbox:
         self._rules = rules
         self._marker = marker
         self._has_gap = has_gap
-        self._peek = peek
+        self._peek = peek or Peeks()
         self._census = Census()
         self._place: Place | None = None
         self._looked_s = float("-inf")

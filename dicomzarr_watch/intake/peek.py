@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from dicomzarr_watch.dicom import tags
-from dicomzarr_watch.dicom.part10 import HEAD_BYTES, is_dicom, split
+from dicomzarr_watch.dicom.alike import Templates, read
+from dicomzarr_watch.dicom.part10 import HEAD_BYTES, is_dicom
 from dicomzarr_watch.dicom.values import Values
 from dicomzarr_watch.source import unlinked
 
@@ -43,36 +44,43 @@ class Peek:
     instance_number: int | None = None
 
 
-def peek(path: Path) -> Peek:
-    """Look at a file; never raises, a file that cannot be read is UNREADABLE."""
-    try:
-        with FileIO(path, opener=unlinked) as stream:
-            return _peek(stream)
-    except OSError:
-        return Peek(Kind.UNREADABLE)
+class Peeks:
+    """Looks at one file after the other; those that are like the ones before cost least."""
 
+    def __init__(self) -> None:
+        self._templates = Templates()
 
-def _peek(stream: FileIO) -> Peek:
-    if not is_dicom(stream.read(HEAD_BYTES)):
+    def __call__(self, path: Path) -> Peek:
+        """Look at a file; never raises, a file that cannot be read is UNREADABLE."""
+        try:
+            with FileIO(path, opener=unlinked) as stream:
+                if is_dicom(stream.read(HEAD_BYTES)):
+                    return self._dicom(stream)
+        except OSError:
+            return Peek(Kind.UNREADABLE)
         return Peek(Kind.NOT_DICOM)
-    size = stream.seek(0, 2)
 
-    def read(offset: int, count: int) -> bytes:
-        stream.seek(offset)
-        return stream.read(count)
+    def _dicom(self, stream: FileIO) -> Peek:
+        part10, data, _ = self._templates.spans(stream)
+        wanted = (tags.SERIES_INSTANCE_UID, tags.SOP_INSTANCE_UID, tags.INSTANCE_NUMBER)
+        found = [element for tag in wanted if (element := part10.find(tag))]
+        end = max((element.end for element in found), default=0)
+        if part10.inflated is not None:
+            data = part10.inflated
+        elif end > len(data):
+            data = read(stream, 0, end)
+        values = Values(part10, data)
+        number = values.numeral(tags.INSTANCE_NUMBER)
+        return Peek(
+            Kind.DICOM,
+            series_uid=values.text(tags.SERIES_INSTANCE_UID),
+            sop_uid=values.text(tags.SOP_INSTANCE_UID),
+            transfer_syntax=part10.transfer_syntax,
+            is_truncated=part10.problem == "truncated",
+            instance_number=None if number is None or abs(number) > _NUMBER_MOST else number,
+        )
 
-    part10 = split(read, size)
-    wanted = (tags.SERIES_INSTANCE_UID, tags.SOP_INSTANCE_UID, tags.INSTANCE_NUMBER)
-    found = [element for tag in wanted if (element := part10.find(tag))]
-    end = max((element.end for element in found), default=0)
-    data = part10.inflated if part10.inflated is not None else read(0, end)
-    values = Values(part10, data)
-    number = values.numeral(tags.INSTANCE_NUMBER)
-    return Peek(
-        Kind.DICOM,
-        series_uid=values.text(tags.SERIES_INSTANCE_UID),
-        sop_uid=values.text(tags.SOP_INSTANCE_UID),
-        transfer_syntax=part10.transfer_syntax,
-        is_truncated=part10.problem == "truncated",
-        instance_number=None if number is None or abs(number) > _NUMBER_MOST else number,
-    )
+
+def peek(path: Path) -> Peek:
+    """Look at one file, as `Peeks` does."""
+    return Peeks()(path)

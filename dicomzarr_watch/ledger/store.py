@@ -18,7 +18,17 @@ from typing import Any, Final
 from dicomzarr_watch import lockfile
 from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.ledger.jobs import ACTIVE, Job, State, Step, claimed, given_back, lost, step
+from dicomzarr_watch.ledger.jobs import (
+    ACTIVE,
+    Job,
+    State,
+    Step,
+    claimed,
+    given_back,
+    lost,
+    renewed,
+    step,
+)
 from dicomzarr_watch.ledger.rows import (
     ArrivingRow,
     FileRow,
@@ -180,6 +190,11 @@ class Ledger:
         found = (row.instance_number for row in self.files(drop, series_uid))
         return (number for number in found if number is not None)
 
+    def file(self, path: str) -> FileRow | None:
+        """Return one file by its path in the inbox."""
+        row = self._connection.execute(_FILES + " WHERE path = ?", (os.fsencode(path),)).fetchone()
+        return file_row(row) if row else None
+
     def record(self, changed: Iterable[FileRow], gone: Iterable[tuple[str, str]] = ()) -> None:
         """Take in new or changed files, and say by path and drop which are no longer there.
 
@@ -244,6 +259,11 @@ class Ledger:
         rows = self._connection.execute(_JOBS + where + " ORDER BY id", tuple(given.values()))
         return [job_row(row) for row in rows]
 
+    def job(self, number: int) -> Job | None:
+        """Return one job."""
+        row = self._connection.execute(_JOBS + " WHERE id = ?", (number,)).fetchone()
+        return job_row(row) if row else None
+
     def due(self, now: float) -> Generator[Job, None, None]:
         """Yield queued jobs that are due, those that never failed first.
 
@@ -269,6 +289,10 @@ class Ledger:
     def give_back(self, job: Job) -> Job:
         """Record that an attempt was ended in good order before it was over."""
         return self._changed(given_back(job))
+
+    def retry(self, job: Job) -> Job:
+        """Queue a job again that was given up, as if it had never been tried."""
+        return self._changed(renewed(job))
 
     def withdraw(self, job: Job) -> Job:
         """Take a queued job back; its files are not what they were."""

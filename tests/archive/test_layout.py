@@ -285,3 +285,39 @@ def test_viewers_find_every_image_by_the_ome_document() -> None:
 def test_what_the_ome_document_has_no_type_for_is_left_out_of_it() -> None:
     images = [replace(_image(1, 1, replace(GREY, bits=64)), group="0")]
     assert b"Image" not in layout.ome_xml(images)
+
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+DOCUMENTS = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), FINITE, st.text()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@given(st.dictionaries(st.text(), DOCUMENTS))
+def test_a_document_is_read_back_as_it_was_laid_out(document: dict[str, Any]) -> None:
+    assert json.loads(layout.as_json(document)) == document
+
+
+def test_a_file_and_an_element_have_a_line_each() -> None:
+    files = [{"name": "a.dcm", "size": 1}, {"name": "b.dcm", "size": 2}]
+    shared = {"00080060": {"vr": "CS", "Value": ["MR"]}, "00180050": {"vr": "DS", "Value": [1.5]}}
+    document = {"schema": 1, "files": files, "tags": {"shared": shared, "columns": {}}}
+    assert (
+        layout.as_json(document).decode()
+        == """{
+ "schema": 1,
+ "files": [
+  {"name": "a.dcm", "size": 1},
+  {"name": "b.dcm", "size": 2}
+ ],
+ "tags": {
+  "shared": {
+   "00080060": {"vr": "CS", "Value": ["MR"]},
+   "00180050": {"vr": "DS", "Value": [1.5]}
+  },
+  "columns": {}
+ }
+}
+"""
+    )

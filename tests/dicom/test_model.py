@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import base64
 import json
+import tracemalloc
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from dicom_files import (
     Encoding,
     Nested,
     Plain,
+    dataset_bytes,
     file_bytes,
     file_id,
+    meta_bytes,
     pydicom_files,
     us,
     write_series,
@@ -29,10 +32,12 @@ from dicom_files import (
 from pydicom.config import disable_value_validation
 
 from dicomzarr_watch.dicom import model
+from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.instance import read_header
 from dicomzarr_watch.dicom.model import INLINE_LIMIT_BYTES, ByReference, Elements
 
 Json = dict[str, Any]
+UTF_8 = "ISO_IR 192"
 PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 
 
@@ -40,6 +45,14 @@ def gathered(*contents: bytes) -> Elements:
     found = Elements()
     for data in contents:
         found.add(read_header(BytesIO(data)))
+    return found
+
+
+def gathered_in_turn(*contents: bytes) -> Elements:
+    """Gather files of which each is held against those before it."""
+    found, templates = Elements(), Templates()
+    for data in contents:
+        found.add(read_header(BytesIO(data), templates))
     return found
 
 
@@ -128,6 +141,61 @@ def test_a_series_is_what_its_files_share_and_columns_of_what_differs(
         assert texts(inlined(one, contents)) == texts(by_pydicom(data))
 
 
+def test_files_that_lack_an_element_for_a_while_have_it_again() -> None:
+    name, age = Plain(0x00100010, "PN", b"A^B "), Plain(0x00101010, "AS", b"010Y")
+    held = [[name, age], [name], [name, age], [age], [], [name, age]]
+    contents = [file_bytes(elements) for elements in held]
+    found = rebuilt(gathered(*contents).document(range(6), named), 6)
+    for one, data in zip(found, contents, strict=True):
+        assert texts(one) == texts(by_pydicom(data))
+
+
+def test_files_of_one_layout_and_files_of_many_say_the_same(tmp_path: Path) -> None:
+    paths = write_series(
+        tmp_path, 30, gap_mm=7.3, PatientName="Ärzte^Ö", SpecificCharacterSet=UTF_8
+    )
+    contents = [path.read_bytes() for path in paths]
+    contents[3:3] = [contents[3].replace(b"ISO_IR 192", b"ISO_IR 100")]
+    contents += contents[:5]
+    order = range(len(contents))
+    document = gathered_in_turn(*contents).document(order, named)
+    assert texts(document) == texts(gathered(*contents).document(order, named))
+    for one, data in zip(rebuilt(document, len(contents)), contents, strict=True):
+        assert texts(inlined(one, contents)) == texts(by_pydicom(data))
+
+
+def test_what_elements_are_read_by_may_stand_elsewhere_in_the_next_file() -> None:
+    contents = []
+    for length, name in ((2, b"\xc4^B "), (8, b"\xd6^B "), (2, b"\xc4^B ")):
+        maker = Plain(0x00020016, "AE", b"A" * length)
+        elements = [
+            Plain(0x00080005, "CS", b"ISO_IR 100"),
+            Plain(0x00100010, "PN", name),
+            *private(b"GEMS_ACQU_01", Plain(0x00191002, "UN", name)),
+        ]
+        meta = meta_bytes(EXPLICIT.uid, [maker])
+        contents.append(bytes(128) + b"DICM" + meta + dataset_bytes(elements, EXPLICIT))
+    found = rebuilt(gathered_in_turn(*contents).document(range(3), named), 3)
+    for one, data in zip(found, contents, strict=True):
+        assert texts(one) == texts(by_pydicom(data))
+
+
+@pytest.mark.parametrize("gather", [gathered, gathered_in_turn])
+def test_of_the_elements_that_others_are_read_by_the_last_counts(
+    gather: Callable[..., Elements],
+) -> None:
+    name = Plain(0x00100010, "PN", b"\xc4^B ")
+    sets = [Plain(0x00080005, "CS", charset) for charset in (b"ISO_IR 100", b"ISO_IR 144")]
+    contents = [file_bytes([sets[0], last, name]) for last in (*sets, *sets)]
+    document = gather(*contents).document(range(4), named)
+    column = document["columns"]["00100010"]
+    assert column["of"] == [0, 1, 0, 1]
+    assert [e["Value"] for e in column["distinct"]] == [
+        [{"Alphabetic": "Ä^B"}],
+        [{"Alphabetic": "Ф^B"}],
+    ]
+
+
 def test_the_columns_follow_the_order_that_is_asked_for() -> None:
     names = [b"AX", b"BX", b"AX", b""]
     contents = [file_bytes([Plain(0x00100020, "LO", n)] if n else []) for n in names]
@@ -156,6 +224,7 @@ def mixed() -> dict[str, list[bytes]]:
             for encoding in (IMPLICIT, EXPLICIT)
         ],
         "signs": [file_bytes([us(0x00280103, sign), smallest], IMPLICIT) for sign in (0, 1)],
+        "VRs": [file_bytes([Plain(0x00200013, vr, b"12")]) for vr in ("IS", "DS", "IS")],
         "byte orders": [
             file_bytes([Plain(0x00280010, "US", b"\x01\x02")], encoding)
             for encoding in (EXPLICIT, BIG)
@@ -166,7 +235,10 @@ def mixed() -> dict[str, list[bytes]]:
 @pytest.mark.parametrize("case", mixed())
 def test_the_same_bytes_are_read_by_what_stands_around_them(case: str) -> None:
     contents = mixed()[case]
-    found = rebuilt(gathered(*contents).document(range(len(contents)), named), len(contents))
+    order = range(len(contents))
+    document = gathered(*contents).document(order, named)
+    assert gathered_in_turn(*contents).document(order, named) == document
+    found = rebuilt(document, len(contents))
     for one, data in zip(found, contents, strict=True):
         assert texts(one) == texts(by_pydicom(data))
     assert len({texts({t: e for t, e in one.items() if t[:4] > "0008"}) for one in found}) > 1
@@ -229,6 +301,22 @@ def test_long_binary_values_that_differ_at_their_end_are_two() -> None:
     assert column["of"] == [0, 1, 0]
 
 
+def test_of_long_values_no_more_is_kept_than_where_they_stand() -> None:
+    count, size = 200, 100_000
+    elements, templates = Elements(), Templates()
+    tracemalloc.start()
+    try:
+        for n in range(count):
+            long = Plain(0x00291010, "OB", n.to_bytes(2, "little") * (size // 2))
+            elements.add(read_header(BytesIO(file_bytes([long])), templates))
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert kept < 10 * size
+    column = elements.document(range(count), named)["columns"]["00291010"]
+    assert len(column["distinct"]) == count
+
+
 def test_a_deflated_file_has_no_place_to_name_so_long_values_stand_inline() -> None:
     long = Plain(0x00091002, "OB", b"\x02" * 5000)
     shared = gathered(file_bytes([long], DEFLATED)).document([0], named)["shared"]
@@ -274,8 +362,10 @@ def test_what_stands_behind_the_pixel_data_is_told_too() -> None:
 
 def test_of_an_element_that_repeats_the_first_is_told() -> None:
     twice = [Plain(0x00080060, "CS", b"MR"), Plain(0x00080060, "CS", b"CT")]
-    shared = gathered(file_bytes(twice)).document([0], named)["shared"]
-    assert shared["00080060"]["Value"] == ["MR"]
+    content = file_bytes(twice)
+    for elements in (gathered(content, content), gathered_in_turn(content, content)):
+        shared = elements.document([0, 1], named)["shared"]
+        assert shared["00080060"]["Value"] == ["MR"]
 
 
 def test_no_files_say_nothing() -> None:

@@ -337,6 +337,21 @@ def test_values_are_stepped_over_not_read() -> None:
     assert all(0 <= offset < len(data) and count > 0 for offset, count in asked)
 
 
+@pytest.mark.parametrize("encoding", [*ENCODINGS, DEFLATED], ids=lambda e: e.uid)
+def test_what_has_been_read_of_a_file_is_not_read_again(encoding: Encoding) -> None:
+    data = file_bytes(SMALL, encoding)
+    asked: list[int] = []
+
+    def read(offset: int, count: int) -> bytes:
+        asked.append(offset)
+        return data[offset : offset + count]
+
+    for length in range(len(data) + 20):
+        asked.clear()
+        assert split(read, len(data), (data + b"more than it was")[:length]) == parsed(data)
+    assert encoding.is_deflated or asked == []
+
+
 @pytest.mark.parametrize("case", PIXEL_CASES, ids=str)
 def test_the_pixel_data_is_where_its_bytes_are(case: PixelCase) -> None:
     data = case.content

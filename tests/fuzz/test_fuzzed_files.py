@@ -12,6 +12,7 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Final
 
 import pytest
@@ -39,12 +40,15 @@ from dicom_files import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slide_files import MATRIX, Place, places, slide, tiles
+from slide_files import content as content_of
 
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.restore import restore
+from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.frames import FRAMES_LIMIT, FrameRun, NoFrames
 from dicomzarr_watch.dicom.instance import Header, Instance, read_header
-from dicomzarr_watch.dicom.model import VALUE_LIMIT_BYTES, ByReference, Elements
+from dicomzarr_watch.dicom.model import VALUE_LIMIT_BYTES, ByReference, Elements, of_file
 from dicomzarr_watch.dicom.part10 import ELEMENTS_LIMIT, INFLATED_LIMIT_BYTES
 from dicomzarr_watch.dicom.pixels import NotDecodedError, decode
 from dicomzarr_watch.dicom.pose import FARTHEST_MM, Pose
@@ -127,6 +131,7 @@ LONG_RUNS: Final = struct.pack("<16I", 2, 64, 66, *[0] * 13) + b"\xf1\x01\x81\x0
 """Two segments for 16 pixels of 16 bits; the second is of 128 bytes."""
 
 MOSAIC: Final = said(0x00080008, "CS", "ORIGINAL\\PRIMARY\\MOSAIC")
+FAR_OFF: Final = (4_000_000, 4_000_000)
 FAR: Final = "1e308\\1e308\\1e308"
 
 
@@ -273,6 +278,9 @@ NAMED: Final = {
     "not a number": Fuzzed(
         lambda: image(said(POSITION, "DS", "nan\\inf\\-inf"), said(0x00281053, "DS", "nan"))
     ),
+    "one tile of terabytes": Fuzzed(
+        lambda: content_of(slide(tiles(1), [Place(1, 1)], matrix=FAR_OFF, sop_uid="1.2.3"))
+    ),
     "nothing behind the preamble": Fuzzed(lambda: bytes(128) + b"DICM", "no-pixel-data"),
 }
 
@@ -410,7 +418,15 @@ def test_numbers_that_no_patient_has_are_no_geometry(tag: int, far: float) -> No
 def _seeds() -> tuple[bytes, ...]:
     small = [p.read_bytes() for p in pydicom_files() if p.stat().st_size < SEED_LIMIT_BYTES]
     built = [case.content for case in PIXEL_CASES]
+    slides = [
+        slide(tiles(), places()),
+        slide(tiles(18), paths=("A", "B")),
+        slide(tiles(2), [Place(1, 1, z_mm="1"), Place(1, 1, z_mm="2")]),
+        slide(tiles(1), places()[:1], matrix=(2**32 - 1, 2**32 - 1)),
+        slide(tiles(5), ConcatenationUID="1.2", ConcatenationFrameOffsetNumber=3, matrix=MATRIX),
+    ]
     named = [case.make() for case in NAMED.values()]
+    built += [content_of(one) for one in slides]
     return (*small, *built, *(content for content in named if len(content) < SEED_LIMIT_BYTES))
 
 
@@ -480,18 +496,47 @@ MUTATIONS = st.one_of(
 
 
 @st.composite
-def fuzzed_files(draw: st.DrawFn) -> bytes:
-    """Draw a file with a few mutations."""
-    content = draw(st.sampled_from(SEEDS))
+def generations(draw: st.DrawFn) -> list[bytes]:
+    """Draw a file, and what becomes of it by one mutation after the other."""
+    found = [draw(st.sampled_from(SEEDS))]
     for mutate in draw(st.lists(MUTATIONS, min_size=1, max_size=4)):
-        content = mutate(content)
-    return content
+        found.append(mutate(found[-1]))
+    return found
+
+
+def fuzzed_files() -> st.SearchStrategy[bytes]:
+    """Draw a file with a few mutations."""
+    return generations().map(lambda found: found[-1])
 
 
 @settings(max_examples=250, deadline=None)
 @given(content=fuzzed_files())
 def test_no_header_raises(content: bytes) -> None:
     headed(content)
+
+
+@settings(max_examples=100, deadline=None)
+@given(found=generations(), order=st.randoms(use_true_random=False))
+def test_files_that_are_alike_are_read_as_each_is_read_alone(
+    found: list[bytes], order: Random
+) -> None:
+    contents = [*found, *found]
+    order.shuffle(contents)
+    templates, together = Templates(), Elements()
+    singles = []
+    for content in contents:
+        alone = read_header(io.BytesIO(content))
+        header = read_header(io.BytesIO(content), templates)
+        assert replace(header, cut=()) == alone
+        together.add(header)
+        own = Elements()
+        own.add(alone)
+        singles.append(own.document([0], lambda v, c=content: c[v.start : v.end].hex()))
+    document = together.document(
+        range(len(contents)), lambda v: contents[v.file][v.start : v.end].hex()
+    )
+    for n, single in enumerate(singles):
+        assert json.dumps(of_file(document, n)) == json.dumps(single["shared"])
 
 
 @settings(max_examples=40, deadline=None)

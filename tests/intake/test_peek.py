@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inbox_files import SERIES_UID, dicom, elements, put
 
-from dicomzarr_watch.intake.peek import Kind, Peek, peek
+from dicomzarr_watch.intake.peek import Kind, Peek, Peeks, peek
 
 WHOLE = dicom()
 # where the elements of the data set start, counted without the code under test
@@ -83,6 +83,15 @@ def test_a_malformed_file_is_not_said_to_be_truncated() -> None:
 def test_a_file_that_cannot_be_read_is_said_to_be_unreadable(tmp_path: Path) -> None:
     assert peek(tmp_path / "gone.dcm") == Peek(Kind.UNREADABLE)
     assert peek(tmp_path) == Peek(Kind.UNREADABLE)
+
+
+def test_what_was_looked_at_before_makes_no_difference(tmp_path: Path) -> None:
+    peeks = Peeks()
+    others = [dicom("1.2.9", f"1.2.3.{n}", encoding) for n, encoding in enumerate(ENCODINGS)]
+    cut = [WHOLE[:length] for length in range(100, len(WHOLE), 7)]
+    for content in (other for one in cut for other in (WHOLE, one, *others, b"no DICOM")):
+        path = put(tmp_path / "file", content)
+        assert peeks(path) == peek(path)
 
 
 def test_pixel_data_is_measured_and_not_read(tmp_path: Path) -> None:

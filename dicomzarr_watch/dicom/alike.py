@@ -1,0 +1,138 @@
+"""Files that are much alike: the spans of one are looked for in the next.
+
+The rule kept here: the way through a file is told by its size, by the headers of its elements, by
+its transfer syntax and by what stands in values of undefined length, and by nothing else. Where a
+file has the same of these at the same places as one before it, it has the same spans. So the files
+of a series are compared, and only the first of them is walked through.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from functools import partial
+from typing import IO, Final, NamedTuple
+
+from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom.part10 import HEAD_BYTES, PREAMBLE_BYTES, WINDOW_BYTES, Part10, split
+
+TEMPLATES_MOST: Final = 32
+"""Values of varying length make several layouts in one series; a CT has a few of them."""
+
+TEMPLATE_LIMIT_BYTES: Final = 1 << 20
+"""Longer headers are those of multi-frame files, of which a series has few."""
+
+_SLACK_BYTES: Final = 1 << 10
+"""A header may be longer than those before it, by the length of some names and numbers."""
+
+
+class Spans(NamedTuple):
+    """Where the elements of a file stand.
+
+    begin: the file's first bytes, or all of them. values: those of the elements before the pixel
+    data, one after the other; empty where they have not been cut yet.
+    """
+
+    part10: Part10
+    begin: bytes
+    values: tuple[bytes, ...] = ()
+
+
+class Templates:
+    """Finds the spans of one file after the other, and remembers those of the last few."""
+
+    def __init__(self) -> None:
+        self._templates: list[_Template] = []
+        self._begin_bytes = WINDOW_BYTES
+
+    def spans(self, stream: IO[bytes]) -> Spans:
+        """Find the spans of the next file; raises OSError only."""
+        size = stream.seek(0, 2)
+        begin = read(stream, 0, self._begin_bytes)
+        for place, template in enumerate(self._templates):
+            values = template.values(begin, size)
+            if values is not None:
+                self._templates.insert(0, self._templates.pop(place))
+                return Spans(template.part10, begin, values)
+        part10 = split(partial(read, stream), size, begin)
+        self._remember(part10, begin)
+        return Spans(part10, begin)
+
+    def _remember(self, part10: Part10, begin: bytes) -> None:
+        end = header_end(part10)
+        if not _is_template(part10, begin) or end > TEMPLATE_LIMIT_BYTES:
+            return
+        if end <= len(begin):
+            self._templates.insert(0, _Template.of(part10, begin))
+            del self._templates[TEMPLATES_MOST:]
+        longest = max((t.cut.size for t in self._templates), default=0)
+        self._begin_bytes = max(end, longest) + _SLACK_BYTES
+
+
+def read(stream: IO[bytes], offset: int, count: int) -> bytes:
+    """Read so many bytes from an offset; fewer only at the end of the file."""
+    if count <= 0:
+        return b""
+    stream.seek(offset)
+    return stream.read(count)
+
+
+def header_end(part10: Part10) -> int:
+    """Return where the pixel data's value starts, or where the last element ends."""
+    if part10.pixel is not None:
+        return part10.pixel.value
+    return part10.elements[-1].end if part10.elements else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """What is the same in files of the same spans.
+
+    cut: parts a file's beginning into headers and values in turn. fixed: values that tell the way,
+    and which they are.
+    """
+
+    part10: Part10
+    heads: tuple[bytes, ...]
+    fixed: tuple[tuple[int, bytes], ...]
+    cut: struct.Struct
+
+    @classmethod
+    def of(cls, part10: Part10, begin: bytes) -> _Template:
+        # DICM is taken for a part of the first header: without it the way might be another
+        starts = (PREAMBLE_BYTES, *(e.end for e in part10.elements))
+        lengths = [
+            f"{e.value - start}s" + ("" if e is part10.pixel else f"{e.end - e.value}s")
+            for start, e in zip(starts, part10.elements, strict=False)
+        ]
+        cut = struct.Struct(f"{PREAMBLE_BYTES}x{''.join(lengths)}")
+        parts = cut.unpack_from(begin)
+        fixed = tuple(
+            (n, parts[2 * n + 1])
+            for n, e in enumerate(part10.elements)
+            if e.is_undefined_length or e.tag == tags.TRANSFER_SYNTAX_UID
+        )
+        return cls(part10, parts[::2], fixed, cut)
+
+    def values(self, begin: bytes, size: int) -> tuple[bytes, ...] | None:
+        """Return a file's values up to the pixel data; None if its spans may be others."""
+        if size != self.part10.size or len(begin) < self.cut.size:
+            return None
+        parts = self.cut.unpack_from(begin)
+        if parts[::2] != self.heads or any(parts[2 * n + 1] != value for n, value in self.fixed):
+            return None
+        return parts[1::2]
+
+
+def _is_template(part10: Part10, begin: bytes) -> bool:
+    """Tell whether a file has a preamble and nothing but native pixels behind its header.
+
+    Where elements reach to the end there is no problem with them; those of a deflated data set
+    start at 0.
+    """
+    if not part10.elements:
+        return False
+    first, last = part10.elements[0], part10.elements[-1]
+    is_usual = first.start == HEAD_BYTES and begin[PREAMBLE_BYTES:HEAD_BYTES] == b"DICM"
+    is_last = part10.pixel is None or (part10.pixel is last and not last.is_undefined_length)
+    return is_usual and is_last and last.end == part10.size
