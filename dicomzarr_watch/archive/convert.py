@@ -17,6 +17,7 @@ from dicomzarr_watch.archive.decoding import decoding
 from dicomzarr_watch.archive.disk import Syncing, staging
 from dicomzarr_watch.archive.document import Receipt
 from dicomzarr_watch.archive.layout import Plan
+from dicomzarr_watch.archive.names import set_apart
 from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.archive.second import Look
@@ -91,7 +92,7 @@ def _carried(
 ) -> list[Source] | None:
     """Restore what only the old revision has; None if there is nothing new to add to it.
 
-    A carried file whose name is taken by other bytes is set apart by its revision.
+    A carried file whose name is taken is set apart by its revision.
     """
     new = {source.name: sha256(source) for source in sources}
     known = {file.original_sha256 for file in old.files}
@@ -99,15 +100,12 @@ def _carried(
         return None
     hashes = set(new.values())
     lone = [file for file in old.files if file.original_sha256 not in hashes]
+    names = set_apart(new, (file.name for file in lone), f"~{previous.revision}")
     folder = stage / "carried"
     # under numbers: one revision's file may have the name of another's folder
     restore(old, folder, [replace(file, name=str(n)) for n, file in enumerate(lone)])
-    taken, found = set(new), []
-    for n, file in enumerate(lone):
-        name = file.name
-        while name in taken:
-            name += f"~{previous.revision}"
-        taken.add(name)
+    found = []
+    for name, (n, file) in zip(names, enumerate(lone), strict=True):
         path = folder / str(n)
         original = file.original_sha256 if file.original_sha256 != file.sha256 else b""
         found.append(Source(name, path, Identity.of(path.stat()), original))

@@ -40,14 +40,14 @@ from dicomzarr_watch.ledger.rows import (
     numbers,
 )
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 LOCK_PATIENCE_S: Final = 0.3
 _SCHEMA: Final = """
 CREATE TABLE files (
     path BLOB PRIMARY KEY, drop_name BLOB NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
     inode INTEGER NOT NULL, kind TEXT NOT NULL, series_uid TEXT NOT NULL,
-    is_truncated INTEGER NOT NULL, is_present INTEGER NOT NULL, job INTEGER
+    is_truncated INTEGER NOT NULL, instance_number INTEGER, is_present INTEGER NOT NULL, job INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX files_by_series ON files (drop_name, series_uid);
 CREATE TABLE jobs (
@@ -67,16 +67,17 @@ CREATE TABLE unreported (drop_name BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 _FILE_COLUMNS: Final = (
     "path, drop_name, size, mtime_ns, ctime_ns, inode, kind, series_uid, is_truncated,"
-    " is_present, job"
+    " instance_number, is_present, job"
 )
 _IDENTITY: Final = "(size, mtime_ns, ctime_ns, inode)"
 _RECORD: Final = (
-    f"INSERT INTO files ({_FILE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,1,NULL)"  # noqa: S608 - ours
+    f"INSERT INTO files ({_FILE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,1,NULL)"  # noqa: S608 - ours
     " ON CONFLICT (path) DO UPDATE SET"
     f" job = CASE WHEN {_IDENTITY} = (excluded.size, excluded.mtime_ns, excluded.ctime_ns,"
     " excluded.inode) THEN job END, size = excluded.size, mtime_ns = excluded.mtime_ns,"
     " ctime_ns = excluded.ctime_ns, inode = excluded.inode, kind = excluded.kind,"
-    " series_uid = excluded.series_uid, is_truncated = excluded.is_truncated, is_present = 1"
+    " series_uid = excluded.series_uid, is_truncated = excluded.is_truncated,"
+    " instance_number = excluded.instance_number, is_present = 1"
 )
 _FILES: Final = f"SELECT {_FILE_COLUMNS} FROM files"  # noqa: S608 - ours
 _JOBS: Final = (
@@ -183,6 +184,11 @@ class Ledger:
             )
             rows = self._connection.execute(of_series, (os.fsencode(drop), series_uid))
         return map(file_row, rows)
+
+    def instance_numbers(self, drop: str, series_uid: str) -> Iterator[int]:
+        """Yield the instance numbers of the files of a series that are in the inbox."""
+        found = (row.instance_number for row in self.files(drop, series_uid))
+        return (number for number in found if number is not None)
 
     def file(self, path: str) -> FileRow | None:
         """Return one file by its path in the inbox."""
