@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Event as Flag
 from typing import Final
 
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.intake.arrival import Arrival, Rules, SeriesKey, Tally, gaps
+from dicomzarr_watch.intake.census import Remembered
 from dicomzarr_watch.intake.inbox import Inbox, Known, Sight
-from dicomzarr_watch.intake.listing import Entry, Place, drop_of
-from dicomzarr_watch.intake.peek import Kind, Peek
+from dicomzarr_watch.intake.listing import Place, drop_of
+from dicomzarr_watch.intake.peek import Kind
 from dicomzarr_watch.intake.wakeup import Wakeup
 from dicomzarr_watch.ledger.jobs import Job, State
 from dicomzarr_watch.ledger.rows import ArrivingRow, FileRow
@@ -56,7 +57,7 @@ class Watching:
             for job in ledger.jobs()
             if job.state is not State.WITHDRAWN
         }
-        known = map(_known, ledger.files())
+        known = _remembered(ledger)
         self._inbox = Inbox(
             settings.inbox,
             rules,
@@ -259,12 +260,8 @@ def _row(known: Known) -> FileRow:
     )
 
 
-def _known(row: FileRow) -> Known:
-    """Return what `_row` wrote down."""
-    said = Peek(
-        Kind(row.kind),
-        row.series_uid,
-        is_truncated=row.is_truncated,
-        instance_number=row.instance_number,
-    )
-    return Known(Entry(row.path, row.identity), said)
+def _remembered(ledger: Ledger) -> Iterator[Remembered]:
+    """Yield what `_row` wrote down of the files that were in the inbox."""
+    for path, stamp, kind, uid, is_truncated in ledger.present():
+        own = uid if kind == Kind.DICOM else None
+        yield Remembered(path, stamp, own, is_truncated, kind == Kind.UNREADABLE)

@@ -11,6 +11,7 @@ import pytest
 from inbox_files import OTHER_UID, SERIES_UID, CountingPeek, dicom, put, unlistable
 
 from dicomzarr_watch.intake.arrival import Rules, SeriesFile, SeriesKey, tally
+from dicomzarr_watch.intake.census import Remembered
 from dicomzarr_watch.intake.inbox import (
     UNREADABLE_AGAIN_MOST_S,
     UNREADABLE_AGAIN_S,
@@ -47,7 +48,7 @@ class Watched(Inbox):
 
     def __init__(self, *args: Any, known: Iterable[Known] = (), **keywords: Any) -> None:
         self.noted = {one.entry.path: one for one in known}
-        super().__init__(*args, self.noted.values(), **keywords)
+        super().__init__(*args, map(remembered, self.noted.values()), **keywords)
 
     def look(self, now_s: float, moved: Collection[str] = ()) -> Sight:
         sight = super().look(now_s, moved)
@@ -73,11 +74,20 @@ class Watched(Inbox):
         found: dict[tuple[str, str], list[SeriesFile]] = {}
         for one in self.noted.values():
             if one.peek.kind is Kind.DICOM:
-                file = SeriesFile(one.entry.path, one.entry.identity, one.peek.is_truncated)
+                file = SeriesFile(one.entry.path, one.entry.identity.stamp, one.peek.is_truncated)
                 found.setdefault((one.entry.drop, one.peek.series_uid), []).append(file)
         for key, files in found.items():
             assert self.tally(SeriesKey(*key)) == tally(files)
         return {key: sorted(file.path for file in files) for key, files in found.items()}
+
+
+def remembered(one: Known) -> Remembered:
+    said = one.peek
+    uid = said.series_uid if said.kind is Kind.DICOM else None
+    is_unreadable = said.kind is Kind.UNREADABLE
+    return Remembered(
+        one.entry.path, one.entry.identity.stamp, uid, said.is_truncated, is_unreadable
+    )
 
 
 def waits(sight: Sight) -> dict[tuple[str, str], str]:
