@@ -1,18 +1,17 @@
 """One big CT: a verified, published conversion against the least work that it could be.
 
-    python benchmarks/big_ct.py [YARDSTICK [SERIES]] [--runs N] [--goal RATIO] [--short]
+    python benchmarks/big_ct.py [YARDSTICK [SERIES]] [--runs N] [--short]
 
 YARDSTICK is a program that is called as `python YARDSTICK SERIES OUTPUT` and prints one JSON line
 with `total_s`; without one it is `least.py`, which reads every byte of the series once, hashes,
 compresses, writes, fsyncs, reads back, decompresses and compares it on all cores. SERIES is a
-folder with one series; without one it is made, of 600 slices (60 if --short).
+folder with one series; without one it is made, of 600 slices (100 if --short).
 
 The conversion runs as the daemon does it: in a child of a warm engine, `verify = "exact"`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -20,37 +19,26 @@ import tempfile
 from pathlib import Path
 
 from made_series import ct
-from measured import Converter, compared
+from measured import Converter, arguments, compared
 
-LEAST = Path(__file__).with_name("least.py")
 GOAL = 1.25
+LEAST = Path(__file__).with_name("least.py")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("yardstick", type=Path, nargs="?", default=LEAST)
-    parser.add_argument("series", type=Path, nargs="?")
-    parser.add_argument("--goal", type=float, default=GOAL)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--work", type=Path, help="a folder on the disk to measure")
-    parser.add_argument("--short", action="store_true")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.work) as folder:
+    options = arguments(__doc__, "yardstick", "series")
+    with tempfile.TemporaryDirectory(dir=options.work) as folder, Converter(Path(folder)) as ours:
         place = Path(folder)
-        series = options.series or ct(place / "series", 60 if options.short else 600)
-        converter = Converter(place)
-        try:
-            compared(
-                "one big CT",
-                lambda: converter.convert(series),
-                lambda: yardstick(options.yardstick, series, place / "yardstick"),
-                runs=options.runs,
-                goal=options.goal,
-                is_short=options.short,
-            )
-        finally:
-            converter.close()
-        print(json.dumps({"counts": converter.counts, "stages_s": converter.stages}, indent=1))
+        series = options.series or ct(place / "series", 100 if options.short else 600)
+        compared(
+            "one big CT",
+            lambda: ours.convert(series),
+            lambda: yardstick(options.yardstick or LEAST, series, place / "yardstick"),
+            runs=options.runs,
+            goal=GOAL,
+            is_short=options.short,
+        )
+        print(json.dumps({"counts": ours.counts, "stages_s": ours.stages}))
 
 
 def yardstick(program: Path, series: Path, output: Path) -> float:

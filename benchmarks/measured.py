@@ -6,6 +6,7 @@ first pair warms up and is where memory is sampled, as sampling takes time; it i
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import queue
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from dicomzarr_watch.archive.work import Level
 from dicomzarr_watch.batch import batch
@@ -27,6 +28,19 @@ from dicomzarr_watch.engine.local import LocalEngine
 from dicomzarr_watch.outcome import Ended
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def arguments(case: str, *more: str, runs: int = 5) -> argparse.Namespace:
+    """Read the command line; `more` are folders or files that may be named."""
+    parser = argparse.ArgumentParser(
+        description=case, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name in more:
+        parser.add_argument(name, type=Path, nargs="?")
+    parser.add_argument("--runs", type=int, default=runs, help="pairs that are timed")
+    parser.add_argument("--work", type=Path, help="a folder on the disk to measure")
+    parser.add_argument("--short", action="store_true", help="less of it; fails at twice the goal")
+    return parser.parse_args()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +109,7 @@ class Converter:
         self.output = place / "output"
         self.stages: dict[str, float] = {}
         self.counts: dict[str, int] = {}
+        self.store = place
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._engine = LocalEngine(
             workers=1,
@@ -119,10 +134,22 @@ class Converter:
         if outcome.ended is not Ended.DONE or outcome.code != "done":
             sys.exit(f"not converted: {outcome}")
         self.stages, self.counts = outcome.summary["seconds"], outcome.summary["counts"]
+        self.store = self.output / work.drop / outcome.summary["folder"] / "series.zarr"
         return seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._engine.close()
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def cpu_seconds() -> float:

@@ -80,7 +80,8 @@ def _sources(place: Path) -> tuple[str, list[Source], list[tuple[str, str]]]:
     """Return the drop, the files to look at, and what is passed over with its kind."""
     place = place.absolute()
     if place.is_file():
-        return _drop(place.parent), [Source(place.name, place, Identity.of(place.stat()))], []
+        source = Source(place.name, place.resolve(), Identity.of(place.stat()))
+        return _drop(place.parent), [source], []
     found = listing(place)
     if found is None:
         raise RejectError(

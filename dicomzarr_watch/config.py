@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from dicomzarr_watch.archive.work import KeepEncoded, Level
 from dicomzarr_watch.errors import StopError
@@ -47,6 +47,16 @@ def _named(value: object) -> object:
 Place = Annotated[Path, BeforeValidator(_named)]
 
 
+def _one_part(value: str) -> str:
+    """Refuse what cannot be the name of a file in a folder."""
+    if "/" in value or "\0" in value or value in ("", ".", ".."):
+        raise ValueError("expected the name of a file, without folders")
+    return value
+
+
+FileName = Annotated[str, AfterValidator(_one_part)]
+
+
 class Settings(BaseModel):
     """Everything that can be set; seconds end in _s."""
 
@@ -61,6 +71,9 @@ class Settings(BaseModel):
     settle_s: float = Field(10.0, ge=0)
     poll_s: float = Field(60.0, gt=0)
     truncated_hold_s: float = Field(3600.0, ge=0)
+    gap_hold_s: float = Field(0.0, ge=0)
+    ready_marker: FileName | None = None
+    drop_is_complete_on_move: bool = False
 
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
     job_timeout_s: float = Field(3600.0, gt=0)

@@ -88,6 +88,18 @@ def from_source_error(error: OSError) -> RetryError:
     )
 
 
+def from_state_error(error: OSError) -> RetryError:
+    """Class what the system said of the state folder: of work that needs room in it."""
+    is_full = error.errno in _NO_SPACE
+    return RetryError(
+        "state-full" if is_full else "state-error",
+        expected="a state folder that can be written",
+        found=_errno_name(error),
+        todo="free space for the state folder" if is_full else "check the state folder's disk",
+        private=str(error.filename or ""),
+    )
+
+
 def _errno_name(error: OSError) -> str:
     return errno.errorcode.get(error.errno or 0, "unknown")
 

@@ -19,7 +19,8 @@ from pydicom.uid import UID
 
 
 def install(faults: Path) -> None:
-    from dicomzarr_watch.archive import blob, shard, work
+    from dicomzarr_watch import source
+    from dicomzarr_watch.archive import blob, shard
     from dicomzarr_watch.dicom import pixels
     from dicomzarr_watch.errors import from_source_error
 
@@ -48,14 +49,14 @@ def install(faults: Path) -> None:
         return get_decoder(uid)
 
     vars(pixels)["get_decoder"] = aborting
-    check = vars(work)["_check"]
+    check = vars(source)["_check"]
 
     def checked(*arguments: object) -> None:
         if (faults / "unreadable").exists():
             raise from_source_error(OSError(errno.EIO, os.strerror(errno.EIO)))
         check(*arguments)
 
-    vars(work)["_check"] = checked
+    vars(source)["_check"] = checked
 
 
 if __name__ == "__mp_main__":  # the name that multiprocessing gives a child's

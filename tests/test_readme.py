@@ -37,7 +37,7 @@ def test_the_readme_lists_every_command_and_no_other() -> None:
         env={"COLUMNS": "200", "TERM": "dumb"},
     ).stdout
     known = set(re.findall(r"^│ ([a-z]+) ", told, re.MULTILINE))
-    rooms = {"cli", "daemon", "config", "errors"}
+    rooms = {"cli", "console", "daemon", "config", "errors"}
     assert known == listed - rooms
 
 

@@ -5,23 +5,27 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dicomzarr_watch.archive import document, layout, publish, verify, writer
-from dicomzarr_watch.archive.disk import staging
+from dicomzarr_watch.archive.decoding import decoding
+from dicomzarr_watch.archive.disk import Syncing, staging
 from dicomzarr_watch.archive.document import Receipt
 from dicomzarr_watch.archive.layout import Plan
+from dicomzarr_watch.archive.names import set_apart
 from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.archive.second import Look
+from dicomzarr_watch.archive.tables import Written
 from dicomzarr_watch.archive.transcode import Transcoded, transcoded
 from dicomzarr_watch.archive.twins import Twins, twins
 from dicomzarr_watch.archive.work import Finding, KeepEncoded, Level, Source, Work, opened, sha256
-from dicomzarr_watch.archive.writer import UndecodedError, Written
+from dicomzarr_watch.archive.writer import UndecodedError
 from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance, read_header
@@ -64,7 +68,7 @@ def _convert(work: Work, progress: Progress) -> Receipt:
         folder = layout.series_folder(read_header(stream).instance.series)
     final = work.output / work.drop / folder
     previous = publish.published(final)
-    with staging(work.output, work.drop, folder) as stage:
+    with staging(work.output, work.drop, folder) as stage, Syncing() as syncing:
         sources = work.sources
         if previous:
             with clock("previous"):
@@ -75,9 +79,10 @@ def _convert(work: Work, progress: Progress) -> Receipt:
         with clock("transcode"):
             keep = work.keep_encoded if work.is_decoded else KeepEncoded.ALWAYS
             found = transcoded(sources, keep, stage / "native")
-        draft = _Draft(work, stage, folder, found, clock, progress)
+        draft = _Draft(work, stage, folder, found, syncing, clock, progress)
         receipt = draft.finished(previous)
         with clock("publish"):
+            syncing.wait()
             publish.publish(stage / "new", final)
         return replace(receipt, seconds=clock.seconds)
 
@@ -87,7 +92,7 @@ def _carried(
 ) -> list[Source] | None:
     """Restore what only the old revision has; None if there is nothing new to add to it.
 
-    A carried file whose name is taken by other bytes is set apart by its revision.
+    A carried file whose name is taken is set apart by its revision.
     """
     new = {source.name: sha256(source) for source in sources}
     known = {file.original_sha256 for file in old.files}
@@ -95,15 +100,12 @@ def _carried(
         return None
     hashes = set(new.values())
     lone = [file for file in old.files if file.original_sha256 not in hashes]
+    names = set_apart(new, (file.name for file in lone), f"~{previous.revision}")
     folder = stage / "carried"
     # under numbers: one revision's file may have the name of another's folder
     restore(old, folder, [replace(file, name=str(n)) for n, file in enumerate(lone)])
-    taken, found = set(new), []
-    for n, file in enumerate(lone):
-        name = file.name
-        while name in taken:
-            name += f"~{previous.revision}"
-        taken.add(name)
+    found = []
+    for name, (n, file) in zip(names, enumerate(lone), strict=True):
         path = folder / str(n)
         original = file.original_sha256 if file.original_sha256 != file.sha256 else b""
         found.append(Source(name, path, Identity.of(path.stat()), original))
@@ -127,6 +129,7 @@ class _Draft:
     stage: Path
     folder: str
     transcoded: Transcoded
+    syncing: Syncing
     clock: _Clock
     progress: Progress
 
@@ -135,32 +138,14 @@ class _Draft:
         return self.transcoded.sources
 
     def finished(self, previous: Receipt | None) -> Receipt:
-        """Write and verify; once more with the files kept whole that did not come back."""
+        """Write, verify, and say all that is to be said of it."""
         with self.clock("headers"):
             instances, elements = self._headers()
             if not self.work.is_decoded:
                 instances = [_undecoded(instance) for instance in instances]
             same = twins(self.sources, instances)
-        is_second = False
-        while True:
-            try:
-                plan, written = self._written(instances, same)
-            except UndecodedError as error:  # each time fewer are tried
-                instances = [
-                    i.not_viewed("not-decodable") if n in error.files else i
-                    for n, i in enumerate(instances)
-                ]
-                continue
-            checked = self._verified(plan, instances, written)
-            if not checked.odd:
-                break
-            if is_second:
-                self._give_up(len(checked.odd))
-            is_second = True
-            instances = [
-                i.kept_whole("view-did-not-verify") if s.name in checked.odd else i
-                for s, i in zip(self.sources, instances, strict=True)
-            ]
+        with decoding(_decoded_bytes(instances), self.work.threads) as place:
+            instances, plan, written, checked = self._proven(instances, same, place)
         found = (
             *self.work.findings,
             *self.transcoded.findings,
@@ -191,6 +176,31 @@ class _Draft:
         (self.stage / "new" / layout.DONE_JSON).write_bytes(layout.as_json(receipt.as_json()))
         return receipt
 
+    def _proven(
+        self, instances: list[Instance], same: Twins, place: Executor
+    ) -> tuple[list[Instance], Plan, Written, _Checked]:
+        """Write and verify; once more with the files kept whole that did not come back."""
+        is_second = False
+        while True:
+            try:
+                plan, written = self._written(instances, same, place)
+            except UndecodedError as error:  # each time fewer are tried
+                instances = [
+                    i.not_viewed("not-decodable") if n in error.files else i
+                    for n, i in enumerate(instances)
+                ]
+                continue
+            checked = self._verified(plan, instances, written, place)
+            if not checked.odd:
+                return instances, plan, written, checked
+            if is_second:
+                self._give_up(len(checked.odd))
+            is_second = True
+            instances = [
+                i.kept_whole("view-did-not-verify") if s.name in checked.odd else i
+                for s, i in zip(self.sources, instances, strict=True)
+            ]
+
     def _repeated(self, same: Twins) -> tuple[Finding, ...]:
         found = {"same-file-twice": sorted(same.copies), "sop-instance-uid-repeats": same.unlike}
         return tuple(
@@ -209,7 +219,9 @@ class _Draft:
             self.progress("headers", header.instance.size)
         return instances, elements
 
-    def _written(self, instances: list[Instance], same: Twins) -> tuple[Plan, Written]:
+    def _written(
+        self, instances: list[Instance], same: Twins, place: Executor
+    ) -> tuple[Plan, Written]:
         with self.clock("plan"):
             plan = layout.plan(instances, same.copies)
         store = self._empty_store()
@@ -220,11 +232,15 @@ class _Draft:
                 self.sources,
                 instances,
                 threads=self.work.threads,
+                place=place,
+                put=self.syncing.put,
                 progress=lambda count: self.progress("write", count),
             )
         return plan, written
 
-    def _verified(self, plan: Plan, instances: list[Instance], written: Written) -> _Checked:
+    def _verified(
+        self, plan: Plan, instances: list[Instance], written: Written, place: Executor
+    ) -> _Checked:
         level = self.work.verify
         if level is Level.OFF:
             return _Checked({"level": level.value})
@@ -235,6 +251,8 @@ class _Draft:
                 store,
                 self._hashes(plan, written),
                 keep_in=keep_in / self.work.drop / self.folder if keep_in else None,
+                threads=self.work.threads,
+                place=place,
                 progress=lambda count: self.progress("verify", count),
             )
         looks = Counter(self.transcoded.looks)
@@ -280,6 +298,7 @@ class _Draft:
 
     def _empty_store(self) -> Path:
         new = self.stage / "new"
+        self.syncing.wait()
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         return new / layout.STORE_NAME
@@ -292,6 +311,13 @@ class _Draft:
             found=f"{count} that did not",
             todo=f"look at {publish.EVIDENCE} in the output and check memory and disk",
         )
+
+
+def _decoded_bytes(instances: Sequence[Instance]) -> int:
+    """Return how many bytes of samples decoders have to make."""
+    runs = [i.frames for i in instances if isinstance(i.frames, FrameRun)]
+    encoded = [run for run in runs if run.encoding not in ("", DEFLATED)]
+    return sum(run.count * run.format.view_bytes for run in encoded)
 
 
 def _undecoded(instance: Instance) -> Instance:

@@ -7,10 +7,10 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 STAGING: Final = ".staging"
 PROBE: Final = ".probe"
@@ -65,6 +65,30 @@ def make_durable(folder: Path) -> None:
     found = [Path(root, name) for root, _, names in os.walk(folder) for name in (*names, "")]
     with ThreadPoolExecutor(SYNCS_AT_ONCE, "sync") as pool:
         deque(pool.map(sync, found), maxlen=0)
+
+
+class Syncing:
+    """Puts files on disk, one after the other, while other work goes on."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "sync")
+        self._under_way: list[Future[None]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def put(self, path: Path) -> None:
+        """Have a file that has been written put on disk; any thread may ask for it."""
+        self._under_way.append(self._pool.submit(sync, path))
+
+    def wait(self) -> None:
+        """Return when all files that were put are on disk; raises what the system refused."""
+        for future in self._under_way:
+            future.result()
+        self._under_way.clear()
 
 
 def sync(path: Path) -> None:

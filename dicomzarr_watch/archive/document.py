@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Final, TypeVar
 
@@ -14,8 +15,8 @@ from pydicom.uid import UID
 
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.layout import ImagePlan, Plan
+from dicomzarr_watch.archive.tables import Written
 from dicomzarr_watch.archive.work import Finding, Source
-from dicomzarr_watch.archive.writer import Written
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance
 from dicomzarr_watch.dicom.model import ByReference, Elements
@@ -45,7 +46,7 @@ class Receipt:
     findings: tuple[Finding, ...]
     seconds: dict[str, float]
     is_unchanged: bool = False
-    versions: dict[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the document as it stands on disk."""
@@ -59,7 +60,7 @@ class Receipt:
             "verified": self.verified,
             "findings": [asdict(f) for f in self.findings],
             "seconds": {k: round(v, 4) for k, v in self.seconds.items()},
-            "versions": self.versions,
+            "versions": dict(self.versions),
             "store": layout.STORE_NAME,
         }
 
@@ -88,7 +89,8 @@ def content_hash(files: Iterable[tuple[str, bytes]]) -> str:
     return hashlib.sha256(b"\0".join(lines)).hexdigest()
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Return what the software was that made a store."""
     return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
 

@@ -9,8 +9,9 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +22,7 @@ from dicomzarr_watch.archive import layout
 from dicomzarr_watch.dicom.frames import (
     PixelFormat,
     Samples,
+    Stored,
     verbatim,
 )
 from dicomzarr_watch.dicom.tiles import cut
@@ -157,43 +159,65 @@ class Store:
                 private=str(path),
             ) from error
 
-    def rebuilt(self, files: Iterable[StoredFile]) -> Iterator[tuple[StoredFile, Iterator[bytes]]]:
-        """Yield files with their bytes in pieces; each file's pieces are to be used up in turn."""
+    def batches(self, files: Sequence[StoredFile]) -> Iterator[list[StoredFile]]:
+        """Cut files into batches of neighbours, each enough for a thread to rebuild at a time."""
+        own: list[StoredFile] = []
+        size = 0
+        for file in files:
+            own.append(file)
+            size += max(file.size, self.sample_bytes(file))
+            if size >= RUN_BYTES:
+                yield own
+                own, size = [], 0
+        if own:
+            yield own
+
+    def sample_bytes(self, file: StoredFile) -> int:
+        """Return how many bytes the frames of a file have as stored values."""
+        if not file.frame_count:
+            return 0
+        image = int(self._frames[file.first_frame, 0])
+        return file.frame_count * self.images[image].format.view_bytes
+
+    def rebuilt(self, files: Iterable[StoredFile]) -> Iterator[tuple[StoredFile, Iterator[Stored]]]:
+        """Yield files with their bytes in pieces; each file's pieces are to be used up in turn.
+
+        Several threads may each rebuild files of their own.
+        """
         wanted = list(files)
         with ThreadPoolExecutor(1, "read") as ahead:
-            frames = self._all_frames([f for f in wanted if f.is_in_frames], ahead)
+            frames = _Frames(self._slabs([f for f in wanted if f.is_in_frames], ahead))
             for file in wanted:
                 yield file, self._pieces(file, frames)
 
-    def _pieces(self, file: StoredFile, frames: Iterator[_Frame]) -> Iterator[bytes]:
+    def _pieces(self, file: StoredFile, frames: _Frames) -> Iterator[Stored]:
         tail = file.header_offset + file.head_bytes
         yield from self._headers.pieces(file.header_offset, tail)
         if file.is_in_frames:
-            yield from _verbatim(islice(frames, file.frame_count))
+            yield from frames.verbatim(file.frame_count)
         else:
             start = file.residue_offset
             yield from self._residue.pieces(start, start + file.pixel_bytes)
         yield from self._headers.pieces(tail, tail + file.tail_bytes)
 
-    def _all_frames(
-        self, files: Sequence[StoredFile], ahead: ThreadPoolExecutor
-    ) -> Iterator[_Frame]:
+    def _slabs(self, files: Sequence[StoredFile], ahead: ThreadPoolExecutor) -> Iterator[_Slab]:
         """Yield the frames of files in order, reading the next run while one is worked off."""
         places = [self._frames[f.first_frame : f.first_frame + f.frame_count] for f in files]
         if not places:
             return
-        coming: Future[Samples] | None = None
-        current: PlaneRun | None = None
-        for run in [*_runs(np.concatenate(places), self.images), None]:
-            samples = coming.result() if coming else ()
-            pixel_format = self.images[current.image].format if current else None
-            if run is not None:
-                coming = ahead.submit(self.images[run.image].planes, run)
-            if pixel_format is not None:
-                yield from (_Frame(pixel_format, plane) for plane in samples)
-            current = run
+        coming: Future[_Slab] | None = None
+        for run in _runs(np.concatenate(places), self.images):
+            current, coming = coming, ahead.submit(self._slab, run)
+            if current:
+                yield current.result()
+        if coming:
+            yield coming.result()
 
-    def pieces_of(self, file: StoredFile) -> Iterator[bytes]:
+    def _slab(self, run: PlaneRun) -> _Slab:
+        image = self.images[run.image]
+        return _Slab(image.format, image.planes(run))
+
+    def pieces_of(self, file: StoredFile) -> Iterator[Stored]:
         """Yield the bytes of one file in pieces."""
         for _, pieces in self.rebuilt([file]):
             yield from pieces
@@ -203,11 +227,11 @@ class Store:
         blob = {"headers": self._headers, "residue": self._residue}[name]
         return b"".join(blob.pieces(start, end))
 
-    def samples_of(self, file: StoredFile) -> Generator[Samples, None, None]:
-        """Yield the frames of one file; shape as the format's, native byte order."""
+    def samples_of(self, *files: StoredFile) -> Generator[Samples, None, None]:
+        """Yield the frames of files, in order; shape as the format's, native byte order."""
         with ThreadPoolExecutor(1, "read") as ahead:
-            for frame in self._all_frames([file], ahead):
-                yield frame.samples
+            for slab in self._slabs(files, ahead):
+                yield from slab.samples
 
     def frames_of(self, file: StoredFile) -> list[tuple[int, int]]:
         """Return where the file's frames stand: (image, plane) of each."""
@@ -225,17 +249,42 @@ def _pipeline(path: Path) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class _Slab:
+    """Neighbouring frames; samples: (frames, *format.shape)."""
+
     format: PixelFormat
     samples: Samples
 
 
-def _verbatim(frames: Iterator[_Frame]) -> Iterator[bytes]:
-    """Undo the view of one file's frames."""
-    while block := list(islice(frames, 1)):
-        pixel_format = block[0].format
-        block += islice(frames, pixel_format.block_frames - 1)
-        yield verbatim(np.stack([f.samples for f in block]), pixel_format)
+class _Frames:
+    """Frames that come in slabs and go as each file needs them."""
+
+    def __init__(self, slabs: Iterator[_Slab]) -> None:
+        self._slabs = slabs
+        self._rest: _Slab | None = None
+
+    def verbatim(self, count: int) -> Iterator[Stored]:
+        """Yield the bytes of the next `count` frames, which are those of one file."""
+        while count:
+            slab = self._next(count)
+            step = slab.format.block_frames
+            samples = [slab.samples]
+            taken = len(slab.samples)
+            while taken % step and taken < count:  # frames that share bytes come together
+                more = self._next(min(step - taken % step, count - taken)).samples
+                samples.append(more)
+                taken += len(more)
+            whole = np.concatenate(samples) if len(samples) > 1 else samples[0]
+            yield verbatim(whole, slab.format)
+            count -= taken
+
+    def _next(self, most: int) -> _Slab:
+        slab = self._rest or next(self._slabs, None)
+        if slab is None:
+            raise RejectError("store-damaged", expected="frames", found="the table's end")
+        rest = slab.samples[most:]
+        self._rest = _Slab(slab.format, rest) if len(rest) else None
+        return _Slab(slab.format, slab.samples[:most])
 
 
 def _runs(places: npt.NDArray[np.int64], images: Sequence[StoredImage]) -> Iterator[PlaneRun]:
@@ -263,29 +312,33 @@ def _grid_runs(number: int, image: StoredImage, plane: int, end: int) -> Iterato
 
 
 class _Blob:
-    """A uint8 array that is read front to back; the chunk read last is kept."""
+    """A uint8 array that is read front to back; the two chunks read last are kept."""
 
     def __init__(self, root: zarr.Group, name: str) -> None:
         self._array = _array(root, f"{layout.DICOM_GROUP}/{name}")
         self._chunk_bytes = int(self._array.chunks[0])
-        self._number = -1
-        self._chunk = b""
+        self._kept: dict[int, memoryview] = {}
+        self._lock = Lock()
 
-    def pieces(self, start: int, end: int) -> Iterator[bytes]:
+    def pieces(self, start: int, end: int) -> Iterator[memoryview]:
         """Yield the bytes from start to end."""
         while start < end:
             number, at = divmod(start, self._chunk_bytes)
-            if number != self._number:
-                first = number * self._chunk_bytes
-                with _damage_told():
-                    chunk = np.asarray(self._array[first : first + self._chunk_bytes])
-                self._chunk = chunk.tobytes()
-                self._number = number
-            piece = self._chunk[at : min(at + end - start, at + _PIECE_BYTES)]
+            piece = self._chunk(number)[at : min(at + end - start, at + _PIECE_BYTES)]
             if not piece:
                 raise RejectError("store-damaged", expected="bytes", found="the array's end")
             start += len(piece)
             yield piece
+
+    def _chunk(self, number: int) -> memoryview:
+        with self._lock:  # one thread reads, the others that need the same chunk wait for it
+            if number not in self._kept:
+                first = number * self._chunk_bytes
+                with _damage_told():
+                    chunk = np.asarray(self._array[first : first + self._chunk_bytes])
+                last = list(self._kept.items())[-1:]
+                self._kept = {**dict(last), number: chunk.data}
+            return self._kept[number]
 
 
 def _images(root: zarr.Group) -> tuple[StoredImage, ...]:

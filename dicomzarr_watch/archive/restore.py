@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Final
 
+from dicomzarr_watch.archive.disk import Syncing, sync
 from dicomzarr_watch.archive.reader import Store, StoredFile
+from dicomzarr_watch.dicom.frames import Stored
 from dicomzarr_watch.errors import RejectError
+
+THREADS: Final = os.cpu_count() or 1
 
 
 def restore(
@@ -17,22 +25,43 @@ def restore(
     destination: Path,
     files: Iterable[StoredFile],
     *,
+    threads: int = THREADS,
+    is_durable: bool = False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Write files below `destination` and return how many.
 
     Raises RejectError if a file is there already, would leave the destination, or does not have
     the SHA-256 that the store says; the file it is raised for is not left behind.
+
+    is_durable: return when all of them are on disk, with their names.
     """
-    count = 0
+    wanted = list(files)
+    with ExitStack() as stack:
+        syncing = stack.enter_context(Syncing()) if is_durable else None
+        pool = stack.enter_context(ThreadPoolExecutor(threads, "restore"))
+        work = partial(_restored, store, destination, syncing)
+        for size in pool.map(work, store.batches(wanted)):
+            progress(size)
+        if syncing:
+            syncing.wait()
+            for folder in {parent for f in wanted for parent in safe_name(f.name).parents}:
+                sync(destination / folder)
+    return len(wanted)
+
+
+def _restored(
+    store: Store, destination: Path, syncing: Syncing | None, files: Sequence[StoredFile]
+) -> int:
+    """Write some files; returns their bytes."""
     for file, pieces in store.rebuilt(files):
         target = destination / safe_name(file.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         _write(target, file, pieces)
         os.utime(target, ns=(file.mtime_ns, file.mtime_ns))
-        progress(file.size)
-        count += 1
-    return count
+        if syncing:
+            syncing.put(target)
+    return sum(file.size for file in files)
 
 
 def matching(store: Store, patterns: Iterable[str]) -> list[StoredFile]:
@@ -55,7 +84,7 @@ def safe_name(name: str) -> Path:
     return Path(path)
 
 
-def _write(target: Path, file: StoredFile, pieces: Iterator[bytes]) -> None:
+def _write(target: Path, file: StoredFile, pieces: Iterator[Stored]) -> None:
     digest = hashlib.sha256()
     try:
         stream = target.open("xb")

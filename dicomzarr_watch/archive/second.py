@@ -9,16 +9,16 @@ round; where they disagree, the first one is asked once more to tell which is at
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from enum import StrEnum
 from itertools import islice
-from tempfile import SpooledTemporaryFile
 from typing import IO, Final
 
 import numpy as np
 
-from dicomzarr_watch.archive.reader import Store, StoredFile
+from dicomzarr_watch.archive.reader import StoredFile
 from dicomzarr_watch.dicom.frames import FrameRun, Samples, stored_bytes, view
 from dicomzarr_watch.dicom.instance import read_header
 from dicomzarr_watch.dicom.part10 import DEFLATED
@@ -33,7 +33,8 @@ from dicomzarr_watch.dicom.pixels import (
 
 LOSSY_STEPS: Final = 2.0
 """How far two right decoders of a lossy codec may be apart, in stored values."""
-_IN_MEMORY_BYTES: Final = 64 << 20
+_AHEAD: Final = 16
+"""Frames of one file that wait to be compared."""
 
 
 class Look(StrEnum):
@@ -45,23 +46,49 @@ class Look(StrEnum):
     WRONG = "view-differs"
 
 
-def second_look(store: Store, file: StoredFile) -> Look:
-    """Compare the stored frames of one file with its pixels, seen anew."""
-    with SpooledTemporaryFile(_IN_MEMORY_BYTES) as spool:
-        for piece in store.pieces_of(file):
-            spool.write(piece)
-        header = read_header(spool)
-        run = header.instance.frames
-        if not isinstance(run, FrameRun) or run.count != file.frame_count:
+Asked = Callable[[], Look]
+"""Waits for a look that another process may be taking."""
+
+
+def second_look(
+    stored: Iterator[Samples], file: StoredFile, content: IO[bytes], place: Executor
+) -> list[Asked]:
+    """Compare the stored frames of one file with its pixels, seen anew; the worst look counts.
+
+    content: the file, rebuilt. At most a few frames wait to be compared in `place`.
+    """
+    header = read_header(content)
+    run = header.instance.frames
+    if not isinstance(run, FrameRun) or run.count != file.frame_count:
+        return [lambda: Look.WRONG]
+    if not run.encoding or run.encoding == DEFLATED:
+        source = io.BytesIO(header.data) if run.encoding else content
+        look = Look.AGREES if _is_same(stored, _seen(source, run)) else Look.WRONG
+        return [lambda: look]
+    content.seek(run.start)
+    asked: deque[Asked] = deque()
+    known = Look.AGREES
+    for encoded in encoded_frames(content, run):
+        asked.append(_ask(_block(stored, run.format.frames_together), encoded, run, place))
+        if len(asked) > _AHEAD:
+            known = worst([known, asked.popleft()()])
+    return [lambda: known, *asked]
+
+
+def _ask(stored: Samples, encoded: bytes, run: FrameRun, place: Executor) -> Asked:
+    future = place.submit(compared, stored, encoded, run)
+
+    def look() -> Look:
+        try:
+            return future.result()
+        except NotDecodedError:  # the other decoder ended its process
+            again = place.submit(_unopposed, stored, encoded, run)
+        try:
+            return again.result()
+        except NotDecodedError:
             return Look.WRONG
-        with closing(store.samples_of(file)) as stored:
-            if not run.encoding or run.encoding == DEFLATED:
-                source = io.BytesIO(header.data) if run.encoding else spool
-                return Look.AGREES if _is_same(stored, _seen(source, run)) else Look.WRONG
-            spool.seek(run.start)
-            encoded = encoded_frames(spool, run)
-            step = run.format.frames_together
-            return worst(compared(_block(stored, step), e, run) for e in encoded)
+
+    return look
 
 
 def _is_same(stored: Iterator[Samples], seen: Iterator[Samples]) -> bool:
@@ -93,6 +120,10 @@ def compared(stored: Samples, encoded: bytes, run: FrameRun) -> Look:
         if apart <= allowed:
             return Look.AGREES
         return Look.DISAGREES if _is_of_first(stored, encoded, run) else Look.WRONG
+    return _unopposed(stored, encoded, run)
+
+
+def _unopposed(stored: Samples, encoded: bytes, run: FrameRun) -> Look:
     return Look.ALONE if _is_of_first(stored, encoded, run) else Look.WRONG
 
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 from typing import Final
 
 import google_crc32c
+
+Put = Callable[[Path], None]
+"""Told of a file that has been written, so that it is put on disk while other work goes on."""
 
 _ABSENT: Final = (1 << 64) - 1
 
@@ -23,7 +27,7 @@ class ShardFile:
 
     def __init__(self, path: Path, slots: int, expected: int) -> None:
         """Open the file; `slots` chunks have a place in it and `expected` will come."""
-        self._path = path
+        self.path = path
         self._stream = path.open("xb", buffering=0)
         self._index = [_ABSENT] * (2 * slots)
         self._left = expected
@@ -43,11 +47,10 @@ class ShardFile:
         self._left -= 1
 
     def finish(self) -> None:
-        """Write the index and put the file on disk."""
+        """Write the index; the file is whole then."""
         index = struct.pack(f"<{len(self._index)}Q", *self._index)
         checksum = google_crc32c.value(index)
         write_all(self._opened().fileno(), index + struct.pack("<I", checksum))
-        os.fsync(self._stream.fileno())
         self._stream.close()
 
     def close(self) -> None:
@@ -56,7 +59,7 @@ class ShardFile:
 
     def _opened(self) -> FileIO:
         if self._stream.closed:
-            self._stream = self._path.open("ab", buffering=0)
+            self._stream = self.path.open("ab", buffering=0)
         return self._stream
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,18 @@ from dicomzarr_watch.dicom.instance import Instance
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What is known of one file when it has been written."""
+class Written:
+    """What was read and where it went; all in the order of the rows.
 
-    sha256: bytes
-    header_offset: int
-    first_frame: int
-    frame_count: int
+    header_offsets: where each file's header starts in the headers.
+    residue_offsets: where its pixels, or all of it, start in the residue; -1 if they do not.
+    unlike: names of the files whose frames could not be seen without loss, kept in residue too.
+    """
+
+    sha256: tuple[bytes, ...]
+    header_offsets: tuple[int, ...]
+    residue_offsets: tuple[int, ...]
+    unlike: tuple[str, ...]
 
 
 def create_tables(
@@ -31,29 +37,32 @@ def create_tables(
     plan: Plan,
     sources: Sequence[Source],
     instances: Sequence[Instance],
-    *,
-    rows: Mapping[int, Row],
-    kept_at: Mapping[int, int],
+    written: Written,
 ) -> None:
-    """Write index, frames, hashes and names (see INDEX_COLUMNS).
-
-    rows: per number of a file. kept_at: where its pixels stand in the residue, if they do.
-    """
+    """Write index, frames, hashes and names (see INDEX_COLUMNS)."""
+    counts = [len(plan.planes.get(n, ())) for n in plan.files]
     index = [
         (
-            rows[n].header_offset,
+            header_offset,
             instances[n].head_bytes,
             instances[n].tail_bytes,
             instances[n].pixel_bytes,
-            kept_at.get(n, -1),
-            rows[n].first_frame,
-            rows[n].frame_count,
+            residue_offset,
+            first_frame,
+            count,
             sources[n].identity.mtime_ns,
         )
-        for n in plan.files
+        for n, header_offset, residue_offset, first_frame, count in zip(
+            plan.files,
+            written.header_offsets,
+            written.residue_offsets,
+            accumulate(counts, initial=0),
+            counts,
+            strict=False,  # the sum of all counts is one more
+        )
     ]
     frames = [place for n in plan.files for place in plan.planes.get(n, ())]
-    hashes = b"".join(rows[n].sha256 for n in plan.files)
+    hashes = b"".join(written.sha256)
     names = layout.names_blob([sources[n].name for n in plan.files])
     _create(dicom / "index", np.array(index, "<i8"), layout.INDEX_COLUMNS)
     width = len(layout.FRAME_COLUMNS)
@@ -61,7 +70,8 @@ def create_tables(
     _create(dicom / "sha256", np.frombuffer(hashes, "uint8").reshape(-1, 32))
     _create(dicom / "names", np.frombuffer(names, "uint8"))
     if any(sources[n].original_sha256 for n in plan.files):
-        originals = b"".join(sources[n].original_sha256 or rows[n].sha256 for n in plan.files)
+        own = zip(plan.files, written.sha256, strict=True)
+        originals = b"".join(sources[n].original_sha256 or sha256 for n, sha256 in own)
         _create(dicom / layout.ORIGINALS, np.frombuffer(originals, "uint8").reshape(-1, 32))
 
 

@@ -9,13 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO, Final
 
+from dicomzarr_watch.archive.decoding import decoding
 from dicomzarr_watch.archive.reader import Store, StoredFile
 from dicomzarr_watch.archive.restore import safe_name
-from dicomzarr_watch.archive.second import Look, second_look
+from dicomzarr_watch.archive.second import Asked, Look, second_look, worst
+from dicomzarr_watch.dicom.frames import Stored
+
+THREADS: Final = os.cpu_count() or 1
+_IN_MEMORY_BYTES: Final = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,8 @@ def verdict(
     expected: Mapping[str, bytes] | None = None,
     *,
     keep_in: Path | None = None,
+    threads: int = THREADS,
+    place: Executor | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Verdict:
     """Rebuild every file and compare; look again at frames that have no inverse.
@@ -54,28 +68,78 @@ def verdict(
 
     expected: name to SHA-256 of the original; without it the store's own hashes are used, with
     it they must agree as well, and no file may be missing or too many.
-    keep_in: a folder to leave the rebuilt files in.
+    keep_in: a folder to leave the rebuilt files in. place: where frames are decoded.
     """
     names = {file.name for file in store.files}
     odd = [] if expected is None else sorted(names ^ expected.keys())
-    for file, pieces in store.rebuilt(store.files):
-        digest = hashlib.sha256()
-        for piece in _kept(keep_in, file, pieces) if keep_in else pieces:
-            digest.update(piece)
-        found = digest.digest()
-        wanted = file.sha256 if expected is None else expected.get(file.name)
-        if found != file.sha256 or found != wanted:
-            odd.append(file.name)
-        progress(file.size)
     looks: dict[Look, list[str]] = {}
-    for file in store.files:
-        if file.is_kept_twice and file.name not in odd:
-            looks.setdefault(second_look(store, file), []).append(file.name)
-    odd += looks.get(Look.WRONG, [])
+    wanted = {f.name: f.sha256 for f in store.files} if expected is None else expected
+    whole = list(store.batches(store.files))
+    with ExitStack() as stack:
+        if place is None:
+            size = sum(store.sample_bytes(f) for f in store.files if f.is_kept_twice)
+            place = stack.enter_context(decoding(size, threads))
+        pool = stack.enter_context(ThreadPoolExecutor(threads, "rebuild"))
+        checked = pool.map(partial(_checked, store, wanted, keep_in, place), whole)
+        for found in chain.from_iterable(checked):
+            if not found.is_same or found.look is Look.WRONG:
+                odd.append(found.file.name)
+            if found.look is not None:
+                looks.setdefault(found.look, []).append(found.file.name)
+            progress(found.file.size)
     return Verdict(tuple(dict.fromkeys(odd)), {k: tuple(v) for k, v in looks.items()})
 
 
-def _kept(folder: Path, file: StoredFile, pieces: Iterator[bytes]) -> Iterator[bytes]:
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A file that was rebuilt; look: at its frames, where they do not give its bytes back."""
+
+    file: StoredFile
+    is_same: bool
+    look: Look | None
+
+
+def _checked(
+    store: Store,
+    wanted: Mapping[str, bytes],
+    keep_in: Path | None,
+    place: Executor,
+    files: Sequence[StoredFile],
+) -> list[_Checked]:
+    """Rebuild some files and compare their hashes, and what else there is to be compared."""
+    found: list[tuple[StoredFile, bool, Sequence[Asked]]] = []
+    twice = [file for file in files if file.is_kept_twice]
+    with closing(store.samples_of(*twice)) as stored:
+        for file, pieces in store.rebuilt(files):
+            with SpooledTemporaryFile(_IN_MEMORY_BYTES) as content:
+                kept = _kept(keep_in, file, pieces) if keep_in else pieces
+                sha256 = _sha256(_copied(content, kept) if file.is_kept_twice else kept)
+                is_same = sha256 == file.sha256 == wanted.get(file.name)
+                own = islice(stored, file.frame_count if file.is_kept_twice else 0)
+                is_asked = file.is_kept_twice and is_same
+                asked = second_look(own, file, content, place) if is_asked else ()
+                deque(own, maxlen=0)  # those of the next file stand behind
+                found.append((file, is_same, asked))
+    return [
+        _Checked(file, is_same, worst(ask() for ask in asked) if asked else None)
+        for file, is_same, asked in found
+    ]
+
+
+def _sha256(pieces: Iterator[Stored]) -> bytes:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.digest()
+
+
+def _copied(copy: IO[bytes], pieces: Iterator[Stored]) -> Iterator[Stored]:
+    for piece in pieces:
+        copy.write(piece)
+        yield piece
+
+
+def _kept(folder: Path, file: StoredFile, pieces: Iterator[Stored]) -> Iterator[Stored]:
     """Write the pieces below the folder while they pass."""
     target = folder / safe_name(file.name)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from io import FileIO
 from pathlib import Path
 
-from dicomzarr_watch.errors import SourceChangedError, from_source_error
 from dicomzarr_watch.identity import Identity
+from dicomzarr_watch.source import opened as open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,40 +73,15 @@ class Work:
     keep_encoded: KeepEncoded = KeepEncoded.ALWAYS
 
 
-class _SourceFile(FileIO):
-    """A file whose read errors are told apart from those of the output."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        try:
-            return super().read(-1 if size is None else size) or b""
-        except OSError as error:
-            raise from_source_error(error) from error
-
-
-@contextmanager
-def opened(source: Source) -> Iterator[FileIO]:
+def opened(source: Source) -> AbstractContextManager[FileIO]:
     """Open a source for reading; raises if it is not in the state it was found in.
 
     Raises SourceChangedError before or after the reading, RetryError for what the system refuses.
     """
-    try:
-        stream = _SourceFile(source.path)
-    except FileNotFoundError as error:
-        raise SourceChangedError("source-changed", found="no file") from error
-    except OSError as error:
-        raise from_source_error(error) from error
-    with stream:
-        _check(source, stream)
-        yield stream
-        _check(source, stream)
+    return open_source(source.path, source.identity)
 
 
 def sha256(source: Source) -> bytes:
     """Hash a source; raises what `opened` raises."""
     with opened(source) as stream:
         return hashlib.file_digest(stream, "sha256").digest()
-
-
-def _check(source: Source, stream: FileIO) -> None:
-    if Identity.of(os.fstat(stream.fileno())) != source.identity:
-        raise SourceChangedError("source-changed", found="another state of a file")

@@ -1,57 +1,52 @@
 """Write the store: every source is read once, hashed, and cut into header, frames and residue.
 
-One thread reads, hashes and writes in order, so that the same files make the same bytes; others
-compress. At most a few frames for each of them are in memory.
+Pieces of files are read, hashed and compressed on several threads; one alone writes what they
+hold, in the order of the files, so that the same files make the same bytes. At most a few pieces
+for each thread are in memory.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.blob import BlobWriter, create_blob
-from dicomzarr_watch.archive.chunk import Chunks, create_image, decoded, encoded
+from dicomzarr_watch.archive.chunk import create_image
 from dicomzarr_watch.archive.layout import Plan
 from dicomzarr_watch.archive.node import write_group
-from dicomzarr_watch.archive.shard import ShardFile
-from dicomzarr_watch.archive.tables import Row, create_tables
+from dicomzarr_watch.archive.piece import (
+    Piece,
+    Taken,
+    Turn,
+    cut,
+    frame_spans,
+    pieces,
+    pixel_pieces,
+    see,
+    take,
+)
+from dicomzarr_watch.archive.shard import Put, ShardFile
+from dicomzarr_watch.archive.tables import Written, create_tables
 from dicomzarr_watch.archive.work import Source, opened
-from dicomzarr_watch.dicom.frames import FrameRun, stored_bytes
+from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance, read_header
 from dicomzarr_watch.dicom.part10 import DEFLATED
 from dicomzarr_watch.dicom.pixels import NotDecodedError, encoded_frames
-from dicomzarr_watch.errors import SourceChangedError
 
 Progress = Callable[[int], None]
 """Told how many more bytes have been worked off."""
 
-_READ_BYTES: Final = 8 << 20
+_AHEAD: Final = 4
+"""Pieces for each thread that are under way or wait to be written."""
 _OPEN_SHARDS: Final = 64
 """Shards whose files are open at a time; those that wait longest are opened again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What was read and where it went; both in the order of the rows.
-
-    header_offsets: where each file's header starts in the headers.
-    residue_offsets: where its pixels, or all of it, start in the residue; -1 if they do not.
-    unlike: names of the files whose frames could not be seen without loss, kept in residue too.
-    """
-
-    sha256: tuple[bytes, ...]
-    header_offsets: tuple[int, ...]
-    residue_offsets: tuple[int, ...]
-    unlike: tuple[str, ...]
 
 
 def write(
@@ -61,9 +56,13 @@ def write(
     instances: Sequence[Instance],
     *,
     threads: int,
+    place: Executor,
+    put: Put,
     progress: Progress,
 ) -> Written:
-    """Write the whole store into the new folder `store`; files are on disk, folders not yet.
+    """Write the whole store into the new folder `store`; `put` is told of each large file.
+
+    place: where encoded frames are decoded.
 
     Raises UndecodedError if frames of some files cannot be decoded; the store is of no use then.
     """
@@ -78,8 +77,9 @@ def write(
             write_group(store / image.group, layout.image_attributes(image))
         create_image(store, image)
     with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(threads, "compress"))
-        writing = _Writing(store, plan, pool, limit=2 * threads)
+        pool = ThreadPoolExecutor(threads, "take")
+        stack.callback(pool.shutdown, cancel_futures=True)
+        writing = _Writing(store, plan, pool=pool, place=place, put=put, limit=_AHEAD * threads)
         stack.callback(writing.close)
         for n in plan.files:
             writing.file(n, sources[n], instances[n], plan.planes.get(n, ()))
@@ -92,13 +92,14 @@ def write(
         writing.finish()
     create_blob(writing.headers)
     create_blob(writing.residue)
-    create_tables(dicom, plan, sources, instances, rows=writing.rows, kept_at=writing.kept_at)
-    return Written(
-        tuple(writing.rows[n].sha256 for n in plan.files),
-        tuple(writing.rows[n].header_offset for n in plan.files),
+    written = Written(
+        tuple(writing.sha256[n] for n in plan.files),
+        tuple(writing.header_at[n] for n in plan.files),
         tuple(writing.kept_at.get(n, -1) for n in plan.files),
         tuple(sources[n].name for n in sorted(writing.unlike)),
     )
+    create_tables(dicom, plan, sources, instances, written)
+    return written
 
 
 class UndecodedError(Exception):
@@ -109,70 +110,73 @@ class UndecodedError(Exception):
         self.files = files
 
 
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    """A piece of a file that is worked off, and where its frames go."""
+
+    number: int
+    taken: Future[Taken]
+    places: Sequence[tuple[int, int]]
+
+
 class _Writing:
     """The store while its files go in, one after the other."""
 
-    def __init__(self, store: Path, plan: Plan, pool: ThreadPoolExecutor, limit: int) -> None:
-        self.headers = BlobWriter(store / layout.DICOM_GROUP / "headers")
-        self.residue = BlobWriter(store / layout.DICOM_GROUP / "residue")
-        self.rows: dict[int, Row] = {}
+    def __init__(
+        self, store: Path, plan: Plan, *, pool: Executor, place: Executor, put: Put, limit: int
+    ) -> None:
+        self.headers = BlobWriter(store / layout.DICOM_GROUP / "headers", pool, put)
+        self.residue = BlobWriter(store / layout.DICOM_GROUP / "residue", pool, put)
+        self.sha256: dict[int, bytes] = {}
+        self.header_at: dict[int, int] = {}
         self.kept_at: dict[int, int] = {}
         self.unlike: set[int] = set()
         self.undecoded: set[int] = set()
         self._store = store
         self._images = plan.images
         self._pool = pool
+        self._place = place
+        self._put = put
         self._limit = limit
-        self._pending: deque[tuple[int, Future[Chunks], Sequence[tuple[int, int]]]] = deque()
-        self._finishing: list[Future[None]] = []
+        self._coming: deque[_Coming] = deque()
         self._shards: dict[tuple[int, str], ShardFile] = {}
-        self._frames = 0
 
     def file(
         self, number: int, source: Source, instance: Instance, planes: Sequence[tuple[int, int]]
     ) -> None:
         """Take one file in, whole."""
-        digest = hashlib.sha256()
-        header_offset = self.headers.size
-        with opened(source) as stream:
-            self.headers.append(_read(stream, instance.head_bytes, digest))
-            run = instance.frames if isinstance(instance.frames, FrameRun) else None
-            if run is not None and not run.encoding:
-                self._take_frames(number, _reader(stream, digest), run, planes)
-            else:
-                self._keep(number, _pieces(stream, instance.pixel_bytes, digest))
-            self.headers.append(_read(stream, instance.tail_bytes, digest))
-            if run is not None and run.encoding:
-                self._take_encoded(number, stream, run, planes)
-        self.rows[number] = Row(digest.digest(), header_offset, self._frames, len(planes))
-        self._frames += len(planes)
+        run = instance.frames if isinstance(instance.frames, FrameRun) else None
+        places = iter(planes)
+        turn = Turn.first()
+        for piece in pieces(instance):
+            future = self._pool.submit(take, source, piece, run.format if run else None, turn)
+            self._await(number, future, places, piece.frames)
+            turn = turn.next()
+        if run is not None and run.encoding:
+            self._see(number, source, run, places)
 
     def keep_pixels(self, number: int, source: Source, instance: Instance) -> None:
         """Keep a file's pixel bytes beside its frames, which do not give them back."""
-        with opened(source) as stream:
-            stream.seek(instance.head_bytes)
-            self._keep(number, _pieces(stream, instance.pixel_bytes, hashlib.sha256()))
+        turn = Turn.first()
+        for piece in pixel_pieces(instance):
+            future = self._pool.submit(take, source, piece, None, turn)
+            self._await(number, future, iter(()), 0)
+            turn = turn.next()
+        self.settle()
 
     def settle(self, most: int = 0) -> None:
-        """Write what has been compressed, in order, until at most so much is under way."""
-        while len(self._pending) > most:
-            number, future, places = self._pending.popleft()
+        """Write what has been taken in, in order, until at most so much is under way."""
+        while len(self._coming) > most:
+            coming = self._coming.popleft()
             try:
-                seen = future.result()
+                self._write(coming.number, coming.taken.result(), coming.places)
             except NotDecodedError:
-                self.undecoded.add(number)
-                continue
-            if not seen.is_like and number not in self.kept_at:
-                self.unlike.add(number)
-            for (image, plane), chunk in zip(places, seen.chunks, strict=True):
-                self._put(image, plane, chunk)
+                self.undecoded.add(coming.number)
 
     def finish(self) -> None:
-        """Put the last pieces on disk; every shard is full then."""
+        """Write the last pieces; every shard is full then."""
         self.headers.finish()
         self.residue.finish()
-        for future in self._finishing:
-            future.result()
         if self._shards:
             raise RuntimeError("a shard lacks planes")
 
@@ -181,84 +185,69 @@ class _Writing:
         for shard in self._shards.values():
             shard.close()
 
-    def _keep(self, number: int, pieces: Iterable[bytes]) -> None:
-        self.kept_at[number] = self.residue.size
-        for data in pieces:
-            self.residue.append(data)
-
-    def _take_encoded(
-        self, number: int, stream: BinaryIO, run: FrameRun, planes: Sequence[tuple[int, int]]
+    def _see(
+        self, number: int, source: Source, run: FrameRun, places: Iterator[tuple[int, int]]
     ) -> None:
         """See what is kept encoded; what cannot be decoded is told at the end, for all files."""
-        if run.encoding == DEFLATED:
-            inflated = io.BytesIO(read_header(stream).data)
-            inflated.seek(run.start)
-            self._take_frames(number, inflated.read, run, planes)
-            return
-        stream.seek(run.start)
-        try:
-            step = run.format.frames_together
-            for n, frame in enumerate(encoded_frames(stream, run)):
-                self._submit(number, planes[n * step : (n + 1) * step], decoded, frame, run)
-        except NotDecodedError:
-            self.undecoded.add(number)
+        with opened(source) as stream:
+            if run.encoding == DEFLATED:
+                self._see_inflated(number, read_header(stream).data, run, places)
+                return
+            stream.seek(run.start)
+            try:
+                for frame in encoded_frames(stream, run):
+                    future = self._place.submit(see, frame, run)
+                    self._await(number, future, places, run.format.frames_together)
+            except NotDecodedError:
+                self.undecoded.add(number)
 
-    def _take_frames(
+    def _see_inflated(
+        self, number: int, data: bytes, run: FrameRun, places: Iterator[tuple[int, int]]
+    ) -> None:
+        at = run.start
+        for span in frame_spans(run):
+            piece = Piece(at, (span,))
+            own = memoryview(data)[at : at + span.size]
+            self._await(number, self._pool.submit(cut, own, piece, run.format), places, span.frames)
+            at += span.size
+
+    def _await(
         self,
         number: int,
-        read: Callable[[int], bytes],
-        run: FrameRun,
-        planes: Sequence[tuple[int, int]],
+        taken: Future[Taken],
+        places: Iterator[tuple[int, int]],
+        frames: int,
     ) -> None:
-        step = run.format.block_frames
-        for start in range(0, run.count, step):
-            places = planes[start : start + step]
-            data = read(stored_bytes(run.format, len(places)))
-            self._submit(number, places, encoded, data, run.format, len(places))
-
-    def _submit(
-        self,
-        number: int,
-        places: Sequence[tuple[int, int]],
-        encode: Callable[..., Chunks],
-        *data: object,
-    ) -> None:
-        self._pending.append((number, self._pool.submit(encode, *data), places))
+        self._coming.append(_Coming(number, taken, tuple(islice(places, frames))))
         self.settle(self._limit)
 
-    def _put(self, number: int, plane: int, chunk: bytes) -> None:
+    def _write(self, number: int, taken: Taken, places: Sequence[tuple[int, int]]) -> None:
+        self.header_at.setdefault(number, self.headers.size)
+        self.headers.append(taken.header)
+        if taken.residue is not None:
+            self.kept_at.setdefault(number, self.residue.size)
+            self.residue.append(taken.residue)
+        if taken.sha256:
+            self.sha256[number] = taken.sha256
+        if not taken.is_like and number not in self.kept_at:
+            self.unlike.add(number)
+        for (image, plane), chunk in zip(places, taken.chunks, strict=True):
+            self._put_plane(image, plane, chunk)
+
+    def _put_plane(self, number: int, plane: int, chunk: bytes) -> None:
         image = self._images[number]
         name, slot = image.shard_of(plane)
         shard = self._shards.pop((number, name), None)
         if shard is None:
             moments, slices = image.shard_planes
-            shard = ShardFile(
-                self._store / image.path / name, moments * slices, image.planes_in(name)
-            )
+            path = self._store / image.path / name
+            shard = ShardFile(path, moments * slices, image.planes_in(name))
         self._shards[number, name] = shard  # behind those that wait longer
         shard.append(slot, chunk)
         if shard.is_full:
+            shard.finish()
             del self._shards[number, name]
-            self._finishing.append(self._pool.submit(shard.finish))
+            self._put(shard.path)
         # tiles may come in any order, and a process may have only so many files open
         if resting := next(islice(reversed(self._shards.values()), _OPEN_SHARDS, None), None):
             resting.close()
-
-
-def _reader(stream: BinaryIO, digest: hashlib._Hash) -> Callable[[int], bytes]:
-    return lambda count: _read(stream, count, digest)
-
-
-def _read(stream: BinaryIO, count: int, digest: hashlib._Hash) -> bytes:
-    return b"".join(_pieces(stream, count, digest))
-
-
-def _pieces(stream: BinaryIO, count: int, digest: hashlib._Hash) -> Iterator[bytes]:
-    """Yield the next `count` bytes of the stream, hashed."""
-    while count > 0:
-        data = stream.read(min(count, _READ_BYTES))
-        if not data:
-            raise SourceChangedError("source-changed", found="a shorter file")
-        digest.update(data)
-        count -= len(data)
-        yield data

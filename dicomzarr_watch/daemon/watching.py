@@ -8,7 +8,7 @@ from threading import Event as Flag
 from typing import Final
 
 from dicomzarr_watch.config import Settings
-from dicomzarr_watch.intake.arrival import Arrival, Rules, SeriesKey, Tally
+from dicomzarr_watch.intake.arrival import Arrival, Rules, SeriesKey, Tally, gaps
 from dicomzarr_watch.intake.census import Remembered
 from dicomzarr_watch.intake.inbox import Inbox, Known, Sight
 from dicomzarr_watch.intake.listing import Place, drop_of
@@ -28,6 +28,7 @@ IDLE_SHARE_OF_TIME: Final = 250.0
 IDLE_POLL_MOST_S: Final = 600.0
 """But not by more, as events get lost."""
 FILES_CHANGED: Final = "files-changed"
+_HOLDS: Final = frozenset({"truncated", "gap"})
 READ_AT_ONCE: Final = 500
 """So many headers are read before anything else has its turn."""
 
@@ -48,15 +49,23 @@ class Watching:
         self._log = log
         self._ledger = ledger
         self._wake = wake
-        hold_s = 0.0 if is_once else settings.truncated_hold_s
-        rules = Rules(settings.settle_s, hold_s)
+        rules = Rules(settings.settle_s, settings.truncated_hold_s, settings.gap_hold_s)
+        if is_once:
+            rules = Rules(settings.settle_s, 0.0, 0.0)
         complete = {
             SeriesKey(job.drop, job.series_uid): job.fingerprint
             for job in ledger.jobs()
             if job.state is not State.WITHDRAWN
         }
         known = _remembered(ledger)
-        self._inbox = Inbox(settings.inbox, rules, known, complete=complete)
+        self._inbox = Inbox(
+            settings.inbox,
+            rules,
+            known,
+            complete=complete,
+            marker=settings.ready_marker or "",
+            has_gap=lambda key: bool(gaps(ledger.instance_numbers(key.drop, key.uid))),
+        )
         self._wakeup = Wakeup(settings.inbox, self._stir)
         self._arriving: dict[SeriesKey, tuple[str, int]] = {}
         self._unoffered: dict[SeriesKey, Tally] = {}
@@ -127,7 +136,8 @@ class Watching:
         now_s = time.monotonic()
         if self._sight.is_all_read or now_s - self._looked_s > self._settings.poll_s:
             self._is_stirred.clear()
-            sight = self._inbox.look(now_s)
+            moved = self._wakeup.moved() if self._settings.drop_is_complete_on_move else ()
+            sight = self._inbox.look(now_s, moved)
             self._looked_s = time.monotonic()
             self._took_s = self._looked_s - now_s
             self._say_of_place(sight)
@@ -222,8 +232,8 @@ class Watching:
         waited_for, _ = self._arriving.get(arrival.key, ("", 0))
         if not waited_for:
             self._log.info(Event.SERIES_ARRIVING, **fields)
-        if arrival.waits_for == "truncated" != waited_for:
-            fields["truncated"] = arrival.tally.truncated
+        if arrival.waits_for in _HOLDS and arrival.waits_for != waited_for:
+            fields |= {"waits_for": arrival.waits_for, "truncated": arrival.tally.truncated}
             self._log.warning(Event.SERIES_HELD, **fields)
 
 
@@ -240,7 +250,13 @@ def told(job: Job) -> dict[str, object]:
 def _row(known: Known) -> FileRow:
     entry, said = known.entry, known.peek
     return FileRow(
-        entry.path, entry.drop, entry.identity, said.kind.value, said.series_uid, said.is_truncated
+        entry.path,
+        entry.drop,
+        entry.identity,
+        said.kind.value,
+        said.series_uid,
+        said.is_truncated,
+        said.instance_number,
     )
 
 

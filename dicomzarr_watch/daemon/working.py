@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Final
 
 from dicomzarr_watch.archive.disk import takes_files
 from dicomzarr_watch.archive.work import Finding, Source, Work
@@ -14,13 +16,16 @@ from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.watching import FILES_CHANGED, Watching, told
 from dicomzarr_watch.engine.local import LocalEngine
 from dicomzarr_watch.errors import NO_SPACE, OUTPUT_ERROR
-from dicomzarr_watch.intake.arrival import SeriesKey
+from dicomzarr_watch.intake.arrival import SeriesKey, gaps
 from dicomzarr_watch.intake.listing import Entry
 from dicomzarr_watch.ledger.jobs import Job, Patience, State, backoff_s, ended
+from dicomzarr_watch.ledger.requests import granted, wished_retries
 from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log
 from dicomzarr_watch.outcome import Ended, Outcome
+
+NAMED_GAPS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class Working:
         self._engine.tend(is_expecting=self._watching.arriving > 0)
         with self._ledger.together():
             drops = self.take_in()
+            self._grant_retries()
             self._watching.offer()
             attempts = self._claimed()
         for attempt in attempts:
@@ -105,6 +111,14 @@ class Working:
             self._say(after, outcome)
             drops.add(after.drop)
         return drops
+
+    def _grant_retries(self) -> None:
+        for number in wished_retries(self._settings.state):
+            job = self._ledger.job(number)
+            if job is not None and job.state is State.REJECTED:
+                job = self._ledger.retry(job)
+                self._log.info(Event.JOB_QUEUED, **told(job), files=job.files)
+            granted(self._settings.state, number)
 
     def _claimed(self) -> list[_Attempt]:
         """Claim what is due; one job alone while it is to be seen whether the output is back."""
@@ -158,6 +172,9 @@ class Working:
             e.name for e, file in zip(entries, attempt.files, strict=True) if file.is_truncated
         )
         held = Finding("held-while-truncated", truncated)
+        numbers = [n for file in attempt.files if (n := file.instance_number) is not None]
+        missing = gaps(numbers) if settings.gap_hold_s else ()
+        gap = Finding("gap-in-instance-numbers", detail=_runs(missing))
         return Work(
             drop=attempt.job.drop,
             sources=tuple(sorted(sources, key=lambda s: s.name)),
@@ -166,7 +183,7 @@ class Working:
             keep_reconstructed=settings.keep_reconstructed,
             keep_encoded=settings.keep_encoded,
             threads=os.cpu_count() or 1,
-            findings=(held,) if truncated else (),
+            findings=(held,) * bool(truncated) + (gap,) * bool(missing),
             # a broken frame can end the process that decodes it: the last attempt does without
             is_decoded=not 1 < attempt.job.attempts == settings.max_attempts,
         )
@@ -214,6 +231,12 @@ class Working:
             self._settings.retry_max_s,
             random.random(),  # noqa: S311 - spreads retries, guards nothing
         )
+
+
+def _runs(missing: Sequence[tuple[int, int]]) -> str:
+    """Name runs of integers, the first ones if there are many."""
+    named = [str(a) if a == b else f"{a} to {b}" for a, b in missing[:NAMED_GAPS]]
+    return ", ".join(named) + (", …" if len(missing) > NAMED_GAPS else "")
 
 
 def _key(job: Job) -> SeriesKey:

@@ -43,6 +43,7 @@ _BITS_ALLOCATED: Final = {
 }
 
 Samples = npt.NDArray[np.generic]
+Stored = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -208,7 +209,7 @@ def stored_bytes(pixel_format: PixelFormat, count: int) -> int:
     return needed + needed % 2 if pixel_format.is_word_swapped else needed
 
 
-def view(stored: bytes, pixel_format: PixelFormat) -> Samples:
+def view(stored: Stored, pixel_format: PixelFormat) -> Samples:
     """See the stored bytes of whole frames as samples; (frames, *shape).
 
     Where frames do not end at whole words, the bytes start with a multiple of ALIGNED_FRAMES.
@@ -248,28 +249,29 @@ def _folded(frames: Samples, pixel_format: PixelFormat) -> Samples:
     return grid.reshape(-1, tiles, tiles, rows, columns).swapaxes(2, 3)
 
 
-def verbatim(samples: Samples, pixel_format: PixelFormat) -> bytes:
+def verbatim(samples: Samples, pixel_format: PixelFormat) -> Stored:
     """Return the bytes that whole frames have in a file; the inverse of `view`."""
     if pixel_format.is_packed:
-        stored = np.packbits(samples.reshape(-1).astype(bool), bitorder="little").tobytes()
+        packed = np.packbits(samples.reshape(-1).astype(bool), bitorder="little")
+        stored: Stored = packed.tobytes()
     elif pixel_format.is_subsampled:
         stored = _with_half_chroma(samples)
     else:
         if pixel_format.mosaic_slices:
             samples = _folded(samples, pixel_format)
-        stored = np.ascontiguousarray(samples, pixel_format.stored_dtype).tobytes()
+        whole = np.ascontiguousarray(samples, pixel_format.stored_dtype)
+        stored = whole.reshape(-1).view(np.uint8).data
     if pixel_format.is_word_swapped:
-        return _swapped(stored + b"\0" * (len(stored) % 2))
+        return _swapped(bytes(stored) + b"\0" * (len(stored) % 2))
     return stored
 
 
-def is_verbatim(samples: Samples, stored: bytes, pixel_format: PixelFormat) -> bool:
+def is_verbatim(samples: Samples, stored: Stored, pixel_format: PixelFormat) -> bool:
     """Tell whether the inverse of a view gives the stored bytes back."""
-    if not pixel_format.mosaic_slices and np.may_share_memory(
-        samples, np.frombuffer(stored, np.uint8)
-    ):
+    given = np.frombuffer(stored, np.uint8)
+    if not pixel_format.mosaic_slices and np.may_share_memory(samples, given):
         return True  # the view is the bytes themselves
-    return verbatim(samples, pixel_format) == stored
+    return np.array_equal(np.frombuffer(verbatim(samples, pixel_format), np.uint8), given)
 
 
 def _with_all_chroma(stored: Samples, pixel_format: PixelFormat) -> Samples:
@@ -288,7 +290,7 @@ def _with_half_chroma(samples: Samples) -> bytes:
     return np.concatenate([pairs[:, :, 0], pairs[:, 0, 1:]], axis=1).astype(np.uint8).tobytes()
 
 
-def _swapped(stored: bytes) -> bytes:
+def _swapped(stored: Stored) -> bytes:
     return np.frombuffer(stored, np.uint16).byteswap().tobytes()
 
 
@@ -297,8 +299,14 @@ def _without_unused_bits(samples: Samples, pixel_format: PixelFormat) -> Samples
     if unused == 0 or pixel_format.kind == "f":
         return samples
     native = samples.astype(pixel_format.dtype, copy=False)
-    corrected = native << unused >> unused
-    return samples if np.array_equal(corrected, native) else corrected
+    return samples if _fits(native, pixel_format) else native << unused >> unused
+
+
+def _fits(samples: Samples, pixel_format: PixelFormat) -> bool:
+    """Tell whether all samples are such as the stored bits can hold."""
+    is_signed = pixel_format.kind == "i"
+    end = 1 << pixel_format.bits_stored - is_signed
+    return bool(samples.max(initial=0) < end and not (is_signed and samples.min(initial=0) < -end))
 
 
 def _pixel_format(pixel: Element, values: Values) -> PixelFormat | NoFrames:

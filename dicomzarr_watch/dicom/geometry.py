@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Final
 
 import numpy as np
@@ -146,7 +147,7 @@ def _is_regular(gaps: Vector) -> bool:
 
 def _missing(positions: tuple[float, ...], gaps: Vector) -> tuple[float, ...]:
     """Name the places that whole multiples of the usual gap leave empty."""
-    usual = float(np.median(gaps)) if len(gaps) > 1 else 0.0
+    usual = median(gaps.tolist()) if len(gaps) > 1 else 0.0
     if usual <= 0:
         return ()
     empty: list[float] = []

@@ -1,16 +1,20 @@
 """When is a series complete? A pure function of what is known, what is seen, and the time.
 
 The rule: not one file of the series has changed for `settle_s` over two looks, and none is
-truncated. A truncated file holds its series for `truncated_hold_s` at most. Nothing is held for
-ever. Time is a monotonic clock of our own; the files' times are compared, never believed.
+truncated. A truncated file holds its series for `truncated_hold_s` at most, a gap in its instance
+numbers for `gap_hold_s`. Who moved a folder in whole, or put a marker into it, need not wait, but
+two looks have to agree all the same. Nothing is held for ever. Time is a monotonic clock of our
+own; the files' times are compared, never believed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from dicomzarr_watch.identity import Stamp
@@ -89,25 +93,39 @@ class Rules:
 
     settle_s: float
     truncated_hold_s: float
+    gap_hold_s: float = 0.0
+
+
+class Haste(Enum):
+    """Why a drop need not settle.
+
+    MOVED: it was moved in whole; what is truncated may still be written to. MARKED: its producer
+    says that nothing more comes.
+    """
+
+    MOVED = "moved"
+    MARKED = "marked"
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
     """What is remembered of a series between looks.
 
-    since_s: when its present set of files was first seen. looks: how often since.
+    since_s: when its present set of files was first seen. looks: how often since. has_gap: whether
+    instance numbers are missing; None if nobody has asked.
     """
 
     tally: Tally
     since_s: float
     looks: int
+    has_gap: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """A series at this look.
 
-    waits_for: empty if complete, else `settle` or `truncated`. due_s: when to look again.
+    waits_for: empty if complete, else `settle`, `truncated` or `gap`. due_s: when to look again.
     """
 
     key: SeriesKey
@@ -129,25 +147,56 @@ def arrivals(
     seen: Mapping[SeriesKey, Tally],
     now_s: float,
     rules: Rules,
+    *,
+    haste: Mapping[str, Haste] | None = None,
+    has_gap: Callable[[SeriesKey], bool] = lambda _: False,
 ) -> tuple[Arrival, ...]:
-    """Judge every series that is seen; one that is no longer seen is not spoken of."""
-    return tuple(
-        _arrival(key, known.get(key), found, now_s, rules) for key, found in sorted(seen.items())
-    )
+    """Judge every series that is seen; one that is no longer seen is not spoken of.
+
+    haste: of drops that need not settle. has_gap: asked at most once of a set of files, and only
+    if all that matters is the answer.
+    """
+    found = []
+    for key, tally in sorted(seen.items()):
+        hurried = _hurried(rules, (haste or {}).get(key.drop))
+        found.append(_arrival(key, _grown(known.get(key), tally, now_s), now_s, hurried, has_gap))
+    return tuple(found)
+
+
+def _hurried(rules: Rules, haste: Haste | None) -> Rules:
+    match haste:
+        case Haste.MOVED:
+            return replace(rules, settle_s=0.0)
+        case Haste.MARKED:
+            return Rules(0.0, 0.0, 0.0)
+    return rules
+
+
+def _grown(known: Growth | None, found: Tally, now_s: float) -> Growth:
+    if known is None or known.tally != found:
+        return Growth(found, now_s, 1)
+    return replace(known, looks=known.looks + 1)
 
 
 def _arrival(
-    key: SeriesKey, known: Growth | None, found: Tally, now_s: float, rules: Rules
+    key: SeriesKey, growth: Growth, now_s: float, rules: Rules, has_gap: Callable[[SeriesKey], bool]
 ) -> Arrival:
-    if known is None or known.tally != found:
-        growth = Growth(found, now_s, 1)
-    else:
-        growth = Growth(found, known.since_s, known.looks + 1)
-    hold_s = max(rules.settle_s, rules.truncated_hold_s if found.truncated else 0.0)
     settled_s = growth.since_s + rules.settle_s
-    due_s = growth.since_s + hold_s
     if now_s < settled_s or growth.looks < 2:
         return Arrival(key, growth, "settle", settled_s)
-    if now_s < due_s:
+    due_s = growth.since_s + rules.truncated_hold_s
+    if growth.tally.truncated and now_s < due_s:
         return Arrival(key, growth, "truncated", due_s)
+    due_s = growth.since_s + rules.gap_hold_s
+    if now_s < due_s:
+        if growth.has_gap is None:
+            growth = replace(growth, has_gap=has_gap(key))
+        if growth.has_gap:
+            return Arrival(key, growth, "gap", due_s)
     return Arrival(key, growth, "", now_s)
+
+
+def gaps(numbers: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Return the first and last of each run of integers that is missing between others."""
+    there = sorted(set(numbers))
+    return tuple((a + 1, b - 1) for a, b in pairwise(there) if b - a > 1)

@@ -7,15 +7,22 @@ for each look, and not before all of its drop has been read.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from dicomzarr_watch.intake.arrival import Arrival, Rules, SeriesKey, Tally, arrivals
+from dicomzarr_watch.intake.arrival import (
+    Arrival,
+    Haste,
+    Rules,
+    SeriesKey,
+    Tally,
+    arrivals,
+)
 from dicomzarr_watch.intake.census import Census, Remembered
-from dicomzarr_watch.intake.listing import Entry, Folder, Place, listing
+from dicomzarr_watch.intake.listing import Entry, Folder, Place, drop_of, listing
 from dicomzarr_watch.intake.peek import Kind, Peek, Peeks
 
 UNREADABLE_AGAIN_S: Final = 2.0
@@ -61,20 +68,28 @@ class Inbox:
         known: Iterable[Remembered] = (),
         *,
         complete: Mapping[SeriesKey, str] | None = None,
+        marker: str = "",
+        has_gap: Callable[[SeriesKey], bool] = lambda _: False,
         peek: Callable[[Path], Peek] | None = None,
     ) -> None:
         """Start from what was known before, if anything.
 
         complete: fingerprints of series that were complete; as long as they are the same they are.
+        marker: the name of a file that says that nothing more comes into its drop; empty for none.
+        has_gap: tells whether instance numbers of a series are missing.
         """
         self.folder = folder
         self._rules = rules
+        self._marker = marker
+        self._has_gap = has_gap
         self._peek = peek or Peeks()
         self._census = Census()
         self._place: Place | None = None
         self._looked_s = float("-inf")
         self._open: dict[str, dict[SeriesKey, Arrival | None]] = {}
         self._changed_s: dict[str, float] = {}
+        self._haste: dict[str, Haste] = {}
+        self._moved: set[str] = set()
         self._again: dict[str, tuple[int, float]] = {}
         self._reading: Iterator[tuple[str, Folder, int]] = iter(())
         self._unjudged: deque[str] = deque()
@@ -107,8 +122,11 @@ class Inbox:
         if key in self._census.tallies:
             self._open.setdefault(key.drop, {})[key] = None
 
-    def look(self, now_s: float) -> Sight:
-        """List the inbox and judge what needs no reading; time is a monotonic clock, seconds."""
+    def look(self, now_s: float, moved: Collection[str] = ()) -> Sight:
+        """List the inbox and judge what needs no reading; time is a monotonic clock, seconds.
+
+        moved: folders straight in the inbox that were moved there in whole since the last look.
+        """
         found = listing(self.folder, self._census.drops)
         if found is None:
             return Sight(None)
@@ -116,14 +134,17 @@ class Inbox:
         # another folder says nothing of what was in this one
         gone = changes.gone if self._place in (None, found.place) else ()
         self._place, self._looked_s = found.place, now_s
-        self._changed_s |= dict.fromkeys(changes.drops, now_s)
-        self._changed_s = {
-            drop: at for drop, at in self._changed_s.items() if at + self._rules.settle_s > now_s
-        }
         self._try_again(now_s)
         self._reading = self._census.files()
         self._unjudged = deque(self._census.unread)
         self._open_touched()
+        self._hurry({drop_of(name) for name in moved}, changes.drops)
+        self._changed_s |= dict.fromkeys(changes.drops, now_s)
+        self._changed_s = {
+            drop: at
+            for drop, at in self._changed_s.items()
+            if at + self._rules.settle_s > now_s and drop not in self._haste
+        }
         ready = [drop for drop in self._open if drop not in self._census.unread]
         return self._sight(ready, gone=gone, unreadable=found.unreadable)
 
@@ -155,7 +176,9 @@ class Inbox:
         tallies = self._census.tallies
         seen = {key: tallies[key] for key in keys if key in tallies}
         known = {key: a.growth for key in seen if (a := self._open[key.drop][key])}
-        judged = arrivals(known, seen, self._looked_s, self._rules)
+        judged = arrivals(
+            known, seen, self._looked_s, self._rules, haste=self._haste, has_gap=self._has_gap
+        )
         for arrival in judged:
             self._open[arrival.key.drop][arrival.key] = arrival
         over = tuple(key for key in keys if key not in seen)
@@ -171,6 +194,27 @@ class Inbox:
         waits += [at for _, at in self._again.values() if at > self._looked_s]
         return min(waits, default=float("inf"))
 
+    def _hurry(self, moved: set[str], changed: frozenset[str]) -> None:
+        """Say of which drops two looks from now on are enough.
+
+        One that was moved in is hurried over two looks, or until all of it is read, as long as
+        nothing in it changes; then it is like any other.
+        """
+        before = self._haste
+        marked = {drop for drop in {*self._open, *changed} if self._is_marked(drop)}
+        hurried = moved | (self._moved - changed)
+        self._moved = moved | (hurried & self._census.unread.keys())
+        self._haste = dict.fromkeys(hurried, Haste.MOVED) | dict.fromkeys(marked, Haste.MARKED)
+        for drop, haste in self._haste.items():
+            if before.get(drop) is not haste:
+                for key in self._open.get(drop, ()):
+                    self._open[drop][key] = None
+
+    def _is_marked(self, drop: str) -> bool:
+        folders = self._census.drops.get(drop, {})
+        top = next((folder for path, folder in folders.items() if "/" not in path), None)
+        return top is not None and bool(top.path) and self._marker in top.names
+
     def _open_touched(self) -> None:
         for key in self._census.touched:
             self._open.setdefault(key.drop, {}).setdefault(key, None)
@@ -183,6 +227,8 @@ class Inbox:
             del self._open[key.drop]
 
     def _peeked(self, entry: Entry) -> Peek:
+        if self._marker and entry.path.partition("/")[1:] == ("/", self._marker):
+            return Peek(Kind.MARKER)
         if entry.is_temporary:
             return Peek(Kind.TEMPORARY)
         found = self._peek(self.folder / entry.path)

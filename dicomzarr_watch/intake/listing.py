@@ -7,6 +7,7 @@ folder each: a million of them are to fit in memory, and to be compared in no ti
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from array import array
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from dicomzarr_watch.identity import Identity, Stamp, stamp
+from dicomzarr_watch.intake.bundle import NAME_MOST_BYTES
 
 LOOSE: Final = "_loose"
 """The drop of files that lie straight in the inbox."""
@@ -117,7 +119,16 @@ def drop_of(folder: str) -> str:
     top = folder.partition("/")[0]
     if not top:
         return LOOSE
-    return f"{top}_" if top.startswith(LOOSE) else top
+    return _apart_from_loose(top) if top.startswith(LOOSE) else top
+
+
+def _apart_from_loose(name: str) -> str:
+    """Add an underscore; where a folder's name has no room for it, a hash in place of its end."""
+    raw = os.fsencode(name)
+    if len(raw) < NAME_MOST_BYTES:
+        return f"{name}_"
+    digest = hashlib.sha256(raw).hexdigest()[:8]
+    return raw[: NAME_MOST_BYTES - 9].decode(errors="ignore") + "~" + digest
 
 
 def listing(inbox: Path, before: Drops | None = None) -> Listing | None:

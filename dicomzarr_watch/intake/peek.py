@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from io import FileIO
 from pathlib import Path
+from typing import Final
 
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.alike import Templates, read
 from dicomzarr_watch.dicom.part10 import HEAD_BYTES, is_dicom
 from dicomzarr_watch.dicom.values import Values
+from dicomzarr_watch.source import unlinked
+
+_NUMBER_MOST: Final = 1 << 31
+"""Of the value representation IS (PS3.5 6.2)."""
 
 
 class Kind(StrEnum):
@@ -20,17 +25,23 @@ class Kind(StrEnum):
     NOT_DICOM = "not-dicom"
     TEMPORARY = "temporary-name"
     UNREADABLE = "unreadable"
+    UNPACKED = "unpacked"
+    MARKER = "ready-marker"
 
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """What a look at a file's header found; UIDs are empty where there are none."""
+    """What a look at a file's header found; UIDs are empty where there are none.
+
+    instance_number: None if there is none that the standard allows.
+    """
 
     kind: Kind
     series_uid: str = ""
     sop_uid: str = ""
     transfer_syntax: str = ""
     is_truncated: bool = False
+    instance_number: int | None = None
 
 
 class Peeks:
@@ -42,7 +53,7 @@ class Peeks:
     def __call__(self, path: Path) -> Peek:
         """Look at a file; never raises, a file that cannot be read is UNREADABLE."""
         try:
-            with FileIO(path) as stream:
+            with FileIO(path, opener=unlinked) as stream:
                 if is_dicom(stream.read(HEAD_BYTES)):
                     return self._dicom(stream)
         except OSError:
@@ -51,19 +62,22 @@ class Peeks:
 
     def _dicom(self, stream: FileIO) -> Peek:
         part10, data, _ = self._templates.spans(stream)
-        wanted = (part10.find(tags.SERIES_INSTANCE_UID), part10.find(tags.SOP_INSTANCE_UID))
-        end = max((element.end for element in wanted if element), default=0)
+        wanted = (tags.SERIES_INSTANCE_UID, tags.SOP_INSTANCE_UID, tags.INSTANCE_NUMBER)
+        found = [element for tag in wanted if (element := part10.find(tag))]
+        end = max((element.end for element in found), default=0)
         if part10.inflated is not None:
             data = part10.inflated
         elif end > len(data):
             data = read(stream, 0, end)
         values = Values(part10, data)
+        number = values.numeral(tags.INSTANCE_NUMBER)
         return Peek(
             Kind.DICOM,
             series_uid=values.text(tags.SERIES_INSTANCE_UID),
             sop_uid=values.text(tags.SOP_INSTANCE_UID),
             transfer_syntax=part10.transfer_syntax,
             is_truncated=part10.problem == "truncated",
+            instance_number=None if number is None or abs(number) > _NUMBER_MOST else number,
         )
 
 

@@ -1,5 +1,6 @@
-"""watchdog as an alarm clock: it says that something happened, never what.
+"""watchdog as an alarm clock: it says that something happened, and nearly never what.
 
+What it says is which folders were moved into the inbox in whole, as no listing can tell that.
 Only this module imports watchdog. The event filter leaves out opens, reads and writes: without it
 the daemon's own reads can overflow the kernel's queue. What an event is lost for, the next listing
 finds.
@@ -8,10 +9,13 @@ finds.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from watchdog.events import (
     DirCreatedEvent,
@@ -24,9 +28,14 @@ from watchdog.events import (
     FileSystemEvent,
     FileSystemEventHandler,
 )
-from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
+from watchdog.observers.inotify import InotifyObserver
 from watchdog.utils import BaseThread
+
+from dicomzarr_watch.intake.listing import is_temporary
+
+TOPS_MOST: Final = 10_000
+"""So many events of folders are kept until they are asked for; of others nothing is said."""
 
 _EVENTS: list[type[FileSystemEvent]] = [
     DirCreatedEvent,
@@ -44,7 +53,7 @@ class Wakeup:
 
     def __init__(self, folder: Path, wake: Callable[[], None]) -> None:
         self._folder = folder
-        self._handler = _Handler(wake)
+        self._handler = _Handler(str(folder), wake)
         self._observer: BaseObserver | None = None
         self._threads: frozenset[BaseThread] = frozenset()
 
@@ -55,6 +64,18 @@ class Wakeup:
         return observer is not None and all(
             thread.is_alive() for thread in (observer, *observer.emitters, *self._threads)
         )
+
+    def moved(self) -> frozenset[str]:
+        """Return the folders that came into the watched one by a rename since the last call.
+
+        That is from elsewhere, or from a temporary name. Of one that was gone or made again since,
+        nothing is said.
+        """
+        came: set[str] = set()
+        while self._handler.tops:
+            name, is_moved = self._handler.tops.popleft()
+            (came.add if is_moved else came.discard)(name)
+        return frozenset(came)
 
     def start(self) -> bool:
         """Watch the folder anew; returns whether the system lets us, or events must do without."""
@@ -75,7 +96,9 @@ class Wakeup:
 
     def _observing(self) -> BaseObserver | None:
         try:
-            observer = Observer()
+            observer = InotifyObserver(
+                generate_full_events=True
+            )  # else what is moved in is only made
         except OSError:
             return None
         try:
@@ -90,11 +113,28 @@ class Wakeup:
 
 
 class _Handler(FileSystemEventHandler):
-    def __init__(self, wake: Callable[[], None]) -> None:
+    """Runs in a thread of watchdog's; tops: folders straight below, and whether they moved in."""
+
+    def __init__(self, folder: str, wake: Callable[[], None]) -> None:
+        self.tops: deque[tuple[str, bool]] = deque(maxlen=TOPS_MOST)
+        self._folder = folder
         self._wake = wake
 
-    def on_any_event(self, event: FileSystemEvent) -> None:  # noqa: ARG002 - what it was, listing tells
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if event.is_directory:
+            source, target = self._top(event.src_path), self._top(event.dest_path)
+            is_moved = isinstance(event, DirMovedEvent)
+            if source:
+                self.tops.append((source, False))
+            if target and is_moved:
+                is_from_elsewhere = not event.src_path or is_temporary(source)
+                self.tops.append((target, is_from_elsewhere))
         self._wake()
+
+    def _top(self, path: str | bytes) -> str:
+        """Return the name of a folder straight below the watched one, empty for any other."""
+        folder, _, name = os.fsdecode(path).rpartition("/")
+        return name if folder == self._folder else ""
 
 
 def _threads() -> frozenset[BaseThread]:

@@ -29,6 +29,7 @@ class Fate(StrEnum):
 _FATE_OF_KIND: Final = {
     "not-dicom": Fate.IGNORED,
     "temporary-name": Fate.IGNORED,
+    "ready-marker": Fate.IGNORED,
     "unreadable": Fate.REJECTED,
 }
 

@@ -105,6 +105,12 @@ def claimed(job: Job) -> Job:
     return replace(step(job, Step.CLAIM), attempts=job.attempts + 1, code="")
 
 
+def renewed(job: Job) -> Job:
+    """Give a job that was given up all its attempts again."""
+    again = step(job, Step.RETRY)
+    return replace(again, attempts=0, tries=0, losses=0, due_at=0.0, code="")
+
+
 def given_back(job: Job) -> Job:
     """Take back an attempt that the daemon ended in good order."""
     return replace(step(job, Step.RECOVER), attempts=job.attempts - 1, due_at=0.0)

@@ -23,6 +23,7 @@ class FileRow:
     kind: str
     series_uid: str = ""
     is_truncated: bool = False
+    instance_number: int | None = None
     job: int | None = None
     is_present: bool = True
 
@@ -46,15 +47,17 @@ def file_values(row: FileRow) -> tuple[Any, ...]:
         row.kind,
         row.series_uid,
         row.is_truncated,
+        row.instance_number,
     )
 
 
 def file_row(row: tuple[Any, ...]) -> FileRow:
     """Return the file of a row of all columns."""
-    path, drop, size, mtime_ns, ctime_ns, inode, kind, uid, is_truncated, is_present, job = row
+    path, drop, size, mtime_ns, ctime_ns, inode, kind, uid, is_truncated, number, *rest = row
     identity = Identity(size, mtime_ns, ctime_ns, inode)
+    is_present, job = rest
     names = os.fsdecode(path), os.fsdecode(drop)
-    return FileRow(*names, identity, kind, uid, bool(is_truncated), job, bool(is_present))
+    return FileRow(*names, identity, kind, uid, bool(is_truncated), number, job, bool(is_present))
 
 
 def job_values(job: Job) -> tuple[Any, ...]:

@@ -18,7 +18,17 @@ from typing import Any, Final
 from dicomzarr_watch import lockfile
 from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.identity import Identity, Stamp
-from dicomzarr_watch.ledger.jobs import ACTIVE, Job, State, Step, claimed, given_back, lost, step
+from dicomzarr_watch.ledger.jobs import (
+    ACTIVE,
+    Job,
+    State,
+    Step,
+    claimed,
+    given_back,
+    lost,
+    renewed,
+    step,
+)
 from dicomzarr_watch.ledger.rows import (
     ArrivingRow,
     FileRow,
@@ -29,14 +39,14 @@ from dicomzarr_watch.ledger.rows import (
     job_values,
 )
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 LOCK_PATIENCE_S: Final = 0.3
 _SCHEMA: Final = """
 CREATE TABLE files (
     path BLOB PRIMARY KEY, drop_name BLOB NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
     inode INTEGER NOT NULL, kind TEXT NOT NULL, series_uid TEXT NOT NULL,
-    is_truncated INTEGER NOT NULL, is_present INTEGER NOT NULL, job INTEGER
+    is_truncated INTEGER NOT NULL, instance_number INTEGER, is_present INTEGER NOT NULL, job INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX files_by_series ON files (drop_name, series_uid);
 CREATE TABLE jobs (
@@ -56,16 +66,17 @@ CREATE TABLE unreported (drop_name BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 _FILE_COLUMNS: Final = (
     "path, drop_name, size, mtime_ns, ctime_ns, inode, kind, series_uid, is_truncated,"
-    " is_present, job"
+    " instance_number, is_present, job"
 )
 _IDENTITY: Final = "(size, mtime_ns, ctime_ns, inode)"
 _RECORD: Final = (
-    f"INSERT INTO files ({_FILE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,1,NULL)"  # noqa: S608 - ours
+    f"INSERT INTO files ({_FILE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,1,NULL)"  # noqa: S608 - ours
     " ON CONFLICT (path) DO UPDATE SET"
     f" job = CASE WHEN {_IDENTITY} = (excluded.size, excluded.mtime_ns, excluded.ctime_ns,"
     " excluded.inode) THEN job END, size = excluded.size, mtime_ns = excluded.mtime_ns,"
     " ctime_ns = excluded.ctime_ns, inode = excluded.inode, kind = excluded.kind,"
-    " series_uid = excluded.series_uid, is_truncated = excluded.is_truncated, is_present = 1"
+    " series_uid = excluded.series_uid, is_truncated = excluded.is_truncated,"
+    " instance_number = excluded.instance_number, is_present = 1"
 )
 _FILES: Final = f"SELECT {_FILE_COLUMNS} FROM files"  # noqa: S608 - ours
 _JOBS: Final = (
@@ -186,6 +197,16 @@ class Ledger:
             stamp = (size, mtime_ns, ctime_ns, inode)
             yield os.fsdecode(path), stamp, kind, uid, bool(is_truncated)
 
+    def instance_numbers(self, drop: str, series_uid: str) -> Iterator[int]:
+        """Yield the instance numbers of the files of a series that are in the inbox."""
+        found = (row.instance_number for row in self.files(drop, series_uid))
+        return (number for number in found if number is not None)
+
+    def file(self, path: str) -> FileRow | None:
+        """Return one file by its path in the inbox."""
+        row = self._connection.execute(_FILES + " WHERE path = ?", (os.fsencode(path),)).fetchone()
+        return file_row(row) if row else None
+
     def record(self, changed: Iterable[FileRow], gone: Iterable[tuple[str, str]] = ()) -> None:
         """Take in new or changed files, and say by path and drop which are no longer there.
 
@@ -250,6 +271,11 @@ class Ledger:
         rows = self._connection.execute(_JOBS + where + " ORDER BY id", tuple(given.values()))
         return [job_row(row) for row in rows]
 
+    def job(self, number: int) -> Job | None:
+        """Return one job."""
+        row = self._connection.execute(_JOBS + " WHERE id = ?", (number,)).fetchone()
+        return job_row(row) if row else None
+
     def due(self, now: float) -> Generator[Job, None, None]:
         """Yield queued jobs that are due, those that never failed first.
 
@@ -275,6 +301,10 @@ class Ledger:
     def give_back(self, job: Job) -> Job:
         """Record that an attempt was ended in good order before it was over."""
         return self._changed(given_back(job))
+
+    def retry(self, job: Job) -> Job:
+        """Queue a job again that was given up, as if it had never been tried."""
+        return self._changed(renewed(job))
 
     def withdraw(self, job: Job) -> Job:
         """Take a queued job back; its files are not what they were."""

@@ -51,7 +51,10 @@ class Event(StrEnum):
     WATCH_STARTED = "watch.started", "events from the inbox shorten the wait"
     FILE_UNREADABLE = "file.unreadable", "a file cannot be read; tried again with back-off"
     SERIES_ARRIVING = "series.arriving", "a series has new or changed files"
-    SERIES_HELD = "series.held", "a truncated file holds its series for truncated_hold_s"
+    SERIES_HELD = (
+        "series.held",
+        "a truncated file, or a gap in its numbers, holds a series",
+    )
     JOB_QUEUED = "job.queued", "a series is complete and waits for a worker"
     JOB_STARTED = "job.started", "an attempt begins"
     JOB_DONE = "job.done", "the canonical line: archived and verified, or unchanged"

@@ -191,13 +191,27 @@ def test_promise_5_names_that_look_like_ours_are_kept_apart(tmp_path: Path) -> N
 def test_promise_5_a_folder_with_the_name_of_an_old_file_is_no_reason_to_stop(
     tmp_path: Path,
 ) -> None:
-    files = tmp_path / "files"
-    for n, name in enumerate(["x", "x/y", "z"]):
+    """Nor is a file with the name of an old folder."""
+    files, old = tmp_path / "files", []
+    for n, name in enumerate(["x", "x/y", "x", "z"]):
         shutil.rmtree(files, ignore_errors=True)
         write_slice(files / name, sop_uid=uid(n))
+        old.append((files / name).read_bytes())
         done = archived(files, tmp_path / "output")
-    assert done.receipt.revision == 3
-    assert sorted(file.name for file in done.store.files) == ["x", "x/y", "z"]
+    assert done.receipt.revision == 4
+    back = _restored(done, tmp_path / "back")
+    assert back == {"x~1": old[0], "x~2/y": old[1], "x": old[2], "z": old[3]}
+
+
+def test_promise_5_a_name_of_255_bytes_has_room_for_what_sets_it_apart(tmp_path: Path) -> None:
+    versions = []
+    for n in range(3):
+        write_slice(tmp_path / "files" / ("x" * 255), sop_uid=uid(n))
+        versions.append((tmp_path / "files" / ("x" * 255)).read_bytes())
+        done = archived(tmp_path / "files", tmp_path / "output")
+    back = _restored(done, tmp_path / "back")
+    assert sorted(back.values()) == sorted(versions)
+    assert {len(name) for name in back} == {255}
 
 
 def test_promise_5_a_damaged_revision_is_not_replaced(tmp_path: Path) -> None:

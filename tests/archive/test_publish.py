@@ -15,6 +15,7 @@ from archive_cases import contents
 from dicomzarr_watch.archive import publish
 from dicomzarr_watch.archive.disk import (
     STAGING,
+    Syncing,
     clear_staging,
     make_durable,
     staging,
@@ -269,3 +270,35 @@ def test_everything_below_a_folder_is_put_on_disk(
     make_durable(staged)
     inodes = {path.stat().st_ino for path in (staged, *staged.rglob("*"))}
     assert {inode for inode, _ in synced} == inodes
+
+
+def test_files_are_put_on_disk_while_other_work_goes_on(
+    tmp_path: Path, final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{n}" for n in range(5)]
+    synced = _synced(monkeypatch, final)
+    with Syncing() as syncing:
+        for path in paths:
+            path.write_bytes(b"x")
+            syncing.put(path)
+        syncing.wait()
+        assert [inode for inode, _ in synced] == [path.stat().st_ino for path in paths]
+
+
+def test_what_cannot_be_put_on_disk_is_said_when_it_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_descriptor: int) -> None:  # a disk that breaks
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    (tmp_path / "a").write_bytes(b"x")
+    monkeypatch.setattr(os, "fsync", refuse)
+    with Syncing() as syncing:
+        syncing.put(tmp_path / "a")
+        with pytest.raises(OSError, match="Input/output error"):
+            syncing.wait()
+
+
+def test_what_is_given_up_need_not_be_on_disk(tmp_path: Path) -> None:
+    with Syncing() as syncing:
+        syncing.put(tmp_path / "gone")

@@ -130,6 +130,21 @@ def test_a_safe_name_stays_below_the_destination(parts: list[str]) -> None:
     assert os.path.normpath(top / found) != str(top)
 
 
+def test_what_is_restored_for_good_is_on_disk_with_its_names(
+    nested: Archived, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, synced = os.fsync, set[int]()
+
+    def recorded(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    back = tmp_path / "back"
+    restore(nested.store, back, nested.store.files, is_durable=True)
+    assert synced == {path.stat().st_ino for path in (back, *back.rglob("*"))}
+
+
 def _flipped(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF

@@ -11,7 +11,20 @@ from pathlib import Path
 
 import pytest
 from daemon_process import Daemon, running
-from drops import brought_back, document, dropped, fates, late_slice, made, put, receipts
+from drops import (
+    brought_back,
+    contents,
+    document,
+    dropped,
+    fates,
+    late_slice,
+    made,
+    put,
+    receipts,
+)
+
+from dicomzarr_watch.archive.reader import Store
+from dicomzarr_watch.archive.restore import restore
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +192,53 @@ def test_a_link_out_of_the_inbox_is_not_followed(daemon: Daemon) -> None:
     daemon.wait("drop.finished", drop="links")
     assert brought_back(daemon.output / "links") == files
     assert files != outside
+
+
+def test_links_straight_in_the_inbox_are_no_drops(daemon: Daemon) -> None:
+    made(daemon.place / "outside-too", 1, series_uid="1.2.16")
+    for name, target in (("to-folder", "../outside-too"), ("to-itself", "."), ("nowhere", "none")):
+        (daemon.inbox / name).symlink_to(target)
+    (daemon.inbox / "to-file.dcm").symlink_to("../outside-too/0000.dcm")
+    files = dropped(daemon, "beside-links", 1, series_uid="1.2.17")
+    daemon.wait("drop.finished", drop="beside-links")
+    assert brought_back(daemon.output / "beside-links") == files
+    seen = {event["drop"] for event in daemon.all("series.arriving")}
+    assert seen.isdisjoint({"to-folder", "to-itself", "nowhere"})
+    assert not daemon.all("series.arriving", series="1.2.16")
+
+
+LONG = {
+    "loose": ("", "L" * 255),
+    "folder": ("D" * 255, "short"),
+    "deep": ("deep", "/".join(c * 255 for c in "abc")),
+    "like-loose-ones": ("_loose" + "D" * 249, "D" * 255),
+    "utf-8": ("é" * 127, "ä" * 127 + "b"),
+    "no-text": (os.fsdecode(b"\xff" * 255), os.fsdecode(b"\n" * 254 + b"\xff")),
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_names_as_long_as_can_be_work_from_drop_to_restore(daemon: Daemon, kind: str) -> None:
+    top, name = LONG[kind]
+    uid = f"1.2.20.{list(LONG).index(kind)}"
+    content = made(daemon.place / "made" / kind, 1, series_uid=uid)["0000.dcm"]
+    whole = daemon.place / "long"
+    (whole / name).parent.mkdir(parents=True)
+    (whole / name).write_bytes(content)
+    (whole if top else whole / name).rename(daemon.inbox / (top or name))
+    drop = daemon.wait("job.done", series=uid)["drop"]
+    daemon.wait("drop.finished", drop=drop)
+    shutil.rmtree(whole, ignore_errors=True)
+    path = f"{top}/{name}" if top else name
+    assert fates(daemon.output / drop)[path] == "archived"
+    (store,) = [
+        found
+        for found in (daemon.output / drop).glob("*/series.zarr")
+        if {file.name for file in Store(found).files} == {name}
+    ]
+    back = daemon.place / "back" / kind
+    assert restore(Store(store), back, Store(store).files) == 1
+    assert contents(back) == {name: content}
 
 
 def test_names_that_are_no_text_are_archived(daemon: Daemon) -> None:

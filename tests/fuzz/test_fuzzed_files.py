@@ -40,6 +40,8 @@ from dicom_files import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slide_files import MATRIX, Place, places, slide, tiles
+from slide_files import content as content_of
 
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.restore import restore
@@ -129,6 +131,7 @@ LONG_RUNS: Final = struct.pack("<16I", 2, 64, 66, *[0] * 13) + b"\xf1\x01\x81\x0
 """Two segments for 16 pixels of 16 bits; the second is of 128 bytes."""
 
 MOSAIC: Final = said(0x00080008, "CS", "ORIGINAL\\PRIMARY\\MOSAIC")
+FAR_OFF: Final = (4_000_000, 4_000_000)
 FAR: Final = "1e308\\1e308\\1e308"
 
 
@@ -275,6 +278,9 @@ NAMED: Final = {
     "not a number": Fuzzed(
         lambda: image(said(POSITION, "DS", "nan\\inf\\-inf"), said(0x00281053, "DS", "nan"))
     ),
+    "one tile of terabytes": Fuzzed(
+        lambda: content_of(slide(tiles(1), [Place(1, 1)], matrix=FAR_OFF, sop_uid="1.2.3"))
+    ),
     "nothing behind the preamble": Fuzzed(lambda: bytes(128) + b"DICM", "no-pixel-data"),
 }
 
@@ -412,7 +418,15 @@ def test_numbers_that_no_patient_has_are_no_geometry(tag: int, far: float) -> No
 def _seeds() -> tuple[bytes, ...]:
     small = [p.read_bytes() for p in pydicom_files() if p.stat().st_size < SEED_LIMIT_BYTES]
     built = [case.content for case in PIXEL_CASES]
+    slides = [
+        slide(tiles(), places()),
+        slide(tiles(18), paths=("A", "B")),
+        slide(tiles(2), [Place(1, 1, z_mm="1"), Place(1, 1, z_mm="2")]),
+        slide(tiles(1), places()[:1], matrix=(2**32 - 1, 2**32 - 1)),
+        slide(tiles(5), ConcatenationUID="1.2", ConcatenationFrameOffsetNumber=3, matrix=MATRIX),
+    ]
     named = [case.make() for case in NAMED.values()]
+    built += [content_of(one) for one in slides]
     return (*small, *built, *(content for content in named if len(content) < SEED_LIMIT_BYTES))
 
 

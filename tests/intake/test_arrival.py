@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import pytest
@@ -12,11 +12,13 @@ from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.arrival import (
     Arrival,
     Growth,
+    Haste,
     Rules,
     SeriesFile,
     SeriesKey,
     Tally,
     arrivals,
+    gaps,
     tally,
 )
 
@@ -250,3 +252,110 @@ def test_a_tally_counts_what_comes_and_goes(files: list[SeriesFile]) -> None:
         found = found.minus(tally([file]))
     assert found == Tally()
     assert len(found.fingerprint) == 64
+
+
+# --- holds and haste ---
+
+
+class Gap:
+    """Tells whether there is a gap, and counts how often it was asked."""
+
+    def __init__(self, *, is_there: bool) -> None:
+        self.is_there = is_there
+        self.asked = 0
+
+    def __call__(self, key: SeriesKey) -> bool:
+        assert key == KEY
+        self.asked += 1
+        return self.is_there
+
+
+def judged(
+    known: Growth | None,
+    now_s: float,
+    *files: SeriesFile,
+    rules: Rules = RULES,
+    haste: Haste | None = None,
+    gap: Gap | None = None,
+) -> Arrival:
+    (found,) = arrivals(
+        {KEY: known} if known else {},
+        {KEY: tally(files)},
+        now_s,
+        rules,
+        haste={KEY.drop: haste} if haste else {},
+        has_gap=gap or Gap(is_there=False),
+    )
+    return found
+
+
+GAPPY = replace(RULES, gap_hold_s=30.0)
+
+
+def test_a_gap_holds_its_series_for_a_while_and_is_looked_for_once() -> None:
+    gap = Gap(is_there=True)
+    first = judged(None, 0.0, ONE, TWO, rules=GAPPY, gap=gap)
+    assert (first.waits_for, gap.asked) == ("settle", 0)
+    held = judged(first.growth, 10.0, ONE, TWO, rules=GAPPY, gap=gap)
+    assert (held.waits_for, held.due_s) == ("gap", 30.0)
+    again = judged(held.growth, 29.75, ONE, TWO, rules=GAPPY, gap=gap)
+    assert (again.waits_for, gap.asked) == ("gap", 1)
+    assert judged(again.growth, 30.0, ONE, TWO, rules=GAPPY, gap=gap).is_complete
+    assert gap.asked == 1
+
+
+def test_a_file_that_comes_has_gaps_looked_for_anew() -> None:
+    gap = Gap(is_there=True)
+    growth = judged(None, 0.0, ONE, rules=GAPPY, gap=gap).growth
+    growth = judged(growth, 10.0, ONE, rules=GAPPY, gap=gap).growth
+    gap.is_there = False
+    growth = judged(growth, 11.0, ONE, TWO, rules=GAPPY, gap=gap).growth
+    assert judged(growth, 21.0, ONE, TWO, rules=GAPPY, gap=gap).is_complete
+
+
+def test_without_a_gap_nothing_is_held_and_without_a_hold_nobody_asks() -> None:
+    gap = Gap(is_there=False)
+    growth = judged(None, 0.0, ONE, rules=GAPPY, gap=gap).growth
+    assert judged(growth, 10.0, ONE, rules=GAPPY, gap=gap).is_complete
+    gap = Gap(is_there=True)
+    growth = judged(None, 0.0, ONE, gap=gap).growth
+    assert judged(growth, 10.0, ONE, gap=gap).is_complete
+    assert gap.asked == 0
+
+
+@pytest.mark.parametrize("haste", Haste)
+def test_haste_needs_no_settling_but_two_looks_that_agree(haste: Haste) -> None:
+    first = judged(None, 5.0, ONE, haste=haste)
+    assert (first.waits_for, first.due_s) == ("settle", 5.0)
+    changed = judged(first.growth, 5.0, ONE, TWO, haste=haste)
+    assert changed.waits_for == "settle"
+    assert judged(changed.growth, 5.0, ONE, TWO, haste=haste).is_complete
+
+
+def test_a_truncated_file_holds_what_was_moved_but_not_what_its_producer_says_is_complete() -> None:
+    growth = judged(None, 0.0, ONE, CUT).growth
+    moved = judged(growth, 0.0, ONE, CUT, haste=Haste.MOVED)
+    assert (moved.waits_for, moved.due_s) == ("truncated", 60.0)
+    assert judged(growth, 0.0, ONE, CUT, haste=Haste.MARKED).is_complete
+    gap = Gap(is_there=True)
+    growth = judged(None, 0.0, ONE, rules=GAPPY).growth
+    assert judged(growth, 0.0, ONE, rules=GAPPY, haste=Haste.MOVED, gap=gap).waits_for == "gap"
+    assert judged(growth, 0.0, ONE, rules=GAPPY, haste=Haste.MARKED, gap=gap).is_complete
+
+
+def test_haste_is_of_one_drop() -> None:
+    other = SeriesKey("other", "1")
+    known = {key: Growth(tally([ONE]), 0.0, 1) for key in (KEY, other)}
+    found = arrivals(
+        known, {KEY: tally([ONE]), other: tally([ONE])}, 0.0, RULES, haste={"other": Haste.MOVED}
+    )
+    assert {a.key: a.is_complete for a in found} == {KEY: False, other: True}
+
+
+@given(st.lists(st.integers(-20, 20)))
+def test_gaps_are_the_numbers_that_are_missing_between_the_others(numbers: list[int]) -> None:
+    missing = [n for first, last in gaps(numbers) for n in range(first, last + 1)]
+    there = set(numbers)
+    expected = set(range(min(there), max(there))) - there if there else set()
+    assert missing == sorted(expected)
+    assert all(b + 1 in there and a - 1 in there for a, b in gaps(numbers))

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,8 @@ class Watched(Inbox):
         self.noted = {one.entry.path: one for one in known}
         super().__init__(*args, map(remembered, self.noted.values()), **keywords)
 
-    def look(self, now_s: float) -> Sight:
-        sight = super().look(now_s)
+    def look(self, now_s: float, moved: Collection[str] = ()) -> Sight:
+        sight = super().look(now_s, moved)
         if sight.place is None:
             return sight
         judged, changed, over = sight.arrivals, sight.changed, sight.over
@@ -463,3 +464,125 @@ def test_of_another_folder_in_its_place_nothing_is_concluded_about_what_is_gone(
     assert inbox.files() == {("drop", SERIES_UID): ["drop/1.dcm"]}
     (folder / "drop" / "1.dcm").unlink()
     assert inbox.look(3.0).gone == ("drop/1.dcm",)
+
+
+# --- what need not settle ---
+
+
+@pytest.fixture
+def marked(folder: Path) -> Watched:
+    return Watched(folder, RULES, marker=".ready")
+
+
+def test_a_marker_completes_its_drop_after_two_looks(marked: Watched, folder: Path) -> None:
+    put(folder / "drop" / "1.dcm")
+    put(folder / "drop" / "deep" / "2.dcm", dicom(OTHER_UID)[:-1])
+    put(folder / "other" / "1.dcm")
+    marked.look(0.0)
+    assert set(waits(marked.look(1.0)).values()) == {"settle"}
+    put(folder / "drop" / ".ready", b"")
+    sight = marked.look(2.0)
+    assert waits(sight)["drop", SERIES_UID] == "settle"
+    assert sight.due_s == 2.0
+    sight = marked.look(2.25)
+    assert waits(sight) == {
+        ("drop", SERIES_UID): "",
+        ("drop", OTHER_UID): "",
+        ("other", SERIES_UID): "settle",
+    }
+    assert marked.is_quiet("drop")
+    assert not marked.is_quiet("other")
+
+
+def test_a_marker_is_ignored_and_says_so(marked: Watched, folder: Path) -> None:
+    put(folder / "drop" / ".ready")
+    assert changed(marked.look(0.0)) == {"drop/.ready": Kind.MARKER}
+    assert marked.is_quiet("drop")
+
+
+def test_a_file_that_comes_with_the_marker_is_waited_for(marked: Watched, folder: Path) -> None:
+    put(folder / "drop" / ".ready", b"")
+    put(folder / "drop" / "1.dcm")
+    marked.look(0.0)
+    put(folder / "drop" / "2.dcm")
+    assert waits(marked.look(0.25)) == {("drop", SERIES_UID): "settle"}
+    assert waits(marked.look(0.5)) == {("drop", SERIES_UID): ""}
+    assert marked.files() == {("drop", SERIES_UID): ["drop/1.dcm", "drop/2.dcm"]}
+
+
+@pytest.mark.parametrize("place", ["drop/deep/.ready", ".ready", "drop/x.ready"])
+def test_a_marker_elsewhere_is_none(marked: Watched, folder: Path, place: str) -> None:
+    put(folder / "drop" / "1.dcm")
+    put(folder / "2.dcm")
+    put(folder / place)
+    assert Kind.MARKER not in changed(marked.look(0.0)).values()
+    assert "" not in waits(marked.look(1.0)).values()
+
+
+def test_without_a_setting_no_file_is_a_marker(inbox: Watched, folder: Path) -> None:
+    put(folder / "drop" / "1.dcm")
+    put(folder / "drop" / ".ready")
+    assert changed(inbox.look(0.0))["drop/.ready"] is Kind.TEMPORARY
+    assert waits(inbox.look(1.0)) == {("drop", SERIES_UID): "settle"}
+
+
+def test_a_folder_that_was_moved_in_is_complete_when_two_looks_after_that_agree(
+    inbox: Watched, folder: Path
+) -> None:
+    put(folder / "drop" / "1.dcm")
+    put(folder / "other" / "1.dcm")
+    inbox.look(0.0)
+    sight = inbox.look(1.0, ["drop"])
+    assert waits(sight) == {("drop", SERIES_UID): "settle", ("other", SERIES_UID): "settle"}
+    assert sight.due_s == 1.0
+    assert waits(inbox.look(1.25))["drop", SERIES_UID] == ""
+
+
+def test_a_folder_that_still_changes_was_not_moved_in_whole(inbox: Watched, folder: Path) -> None:
+    put(folder / "drop" / "1.dcm")
+    inbox.look(0.0, ["drop"])
+    put(folder / "drop" / "2.dcm")
+    assert waits(inbox.look(0.25)) == {("drop", SERIES_UID): "settle"}
+    assert waits(inbox.look(0.5)) == {("drop", SERIES_UID): "settle"}
+    assert waits(inbox.look(10.25)) == {("drop", SERIES_UID): ""}
+
+
+def test_what_comes_later_into_a_folder_that_was_moved_in_settles(
+    inbox: Watched, folder: Path
+) -> None:
+    put(folder / "drop" / "1.dcm")
+    inbox.look(0.0, ["drop"])
+    assert waits(inbox.look(0.25)) == {("drop", SERIES_UID): ""}
+    put(folder / "drop" / "2.dcm")
+    inbox.look(1.0)
+    assert waits(inbox.look(1.25)) == {("drop", SERIES_UID): "settle"}
+
+
+def test_a_folder_that_takes_long_to_read_is_hurried_until_it_is_read(folder: Path) -> None:
+    inbox = Inbox(folder, RULES)
+    for n in range(3):
+        put(folder / "drop" / str(n))
+    inbox.look(0.0, ["drop"])
+    assert not inbox.read(1).is_all_read
+    inbox.look(0.25)
+    inbox.look(0.5)
+    sight = inbox.read(10)
+    assert (sight.is_all_read, waits(sight)) == (True, {("drop", SERIES_UID): "settle"})
+    assert waits(inbox.look(0.75)) == {("drop", SERIES_UID): ""}
+
+
+def test_a_gap_is_asked_for_when_all_else_is_well(folder: Path) -> None:
+    asked = []
+
+    def has_gap(key: SeriesKey) -> bool:
+        asked.append(key)
+        return True
+
+    inbox = Watched(folder, replace(RULES, gap_hold_s=30.0), has_gap=has_gap)
+    put(folder / "drop" / "1.dcm")
+    inbox.look(0.0)
+    assert asked == []
+    assert waits(inbox.look(10.0)) == {("drop", SERIES_UID): "gap"}
+    assert waits(inbox.look(20.0)) == {("drop", SERIES_UID): "gap"}
+    assert waits(inbox.look(30.0)) == {("drop", SERIES_UID): ""}
+    assert asked == [SeriesKey("drop", SERIES_UID)]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from inbox_files import after_listing, before_listing, identity, listed, put, unlistable
 
 from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.intake.listing import LOOSE, Entry, Place, is_temporary, listing
+from dicomzarr_watch.intake.listing import LOOSE, Entry, Place, drop_of, is_temporary, listing
 
 
 def paths(inbox: Path) -> list[str]:
@@ -125,6 +125,22 @@ def test_any_name_of_the_file_system_is_listed_and_leads_back(tmp_path: Path, na
     assert os.fsencode(entry.path) == name + b"/" + name
     assert (tmp_path / entry.path).read_bytes() == b"x"
     assert (entry.drop, entry.name) == (os.fsdecode(name), os.fsdecode(name))
+
+
+loose_tops = st.binary(max_size=249).map(
+    lambda rest: os.fsdecode(LOOSE.encode() + rest.translate(bytes.maketrans(b"\0/", b"ab")))
+)
+
+
+@given(
+    st.sets(loose_tops | st.integers(240, 249).map(lambda n: LOOSE + "é" * (n // 2)), max_size=5)
+)
+@example({LOOSE, LOOSE + "_", LOOSE + "x" * 249, LOOSE + "x" * 248 + "_", LOOSE + "x" * 248})
+def test_folders_called_like_loose_files_are_drops_of_their_own(tops: set[str]) -> None:
+    drops = {drop_of(top) for top in tops}
+    assert len(drops) == len(tops)
+    assert LOOSE not in drops
+    assert all(len(os.fsencode(drop)) <= 255 for drop in drops)
 
 
 def test_an_inbox_that_is_not_there_is_no_empty_inbox(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_a_dicom_file_is_known_by_its_uids_in_every_encoding(encoding: Encoding)
 
 def test_a_valid_image_is_known_by_its_uids(tmp_path: Path) -> None:
     path = write_slice(tmp_path / "1.dcm", series_uid="1.2.3", sop_uid="1.2.3.9", syntax=BIG.uid)
-    assert peek(path) == Peek(Kind.DICOM, "1.2.3", "1.2.3.9", BIG.uid)
+    assert peek(path) == Peek(Kind.DICOM, "1.2.3", "1.2.3.9", BIG.uid, instance_number=1)
 
 
 def test_a_dicom_file_without_uids_is_dicom_all_the_same() -> None:
@@ -125,3 +125,31 @@ def test_no_bytes_are_too_strange_to_be_looked_at(
     content = content[: max(0, len(content) - cut)]
     expected = Kind.DICOM if content[128:132] == b"DICM" else Kind.NOT_DICOM
     assert peeked(bytes(content)).kind is expected
+
+
+def test_a_link_is_not_looked_through(tmp_path: Path) -> None:
+    put(tmp_path / "file", dicom())
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert peek(tmp_path / "link") == Peek(Kind.UNREADABLE)
+
+
+def test_a_pipe_does_not_make_a_look_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert peek(tmp_path / "pipe").kind is not Kind.DICOM
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"7 ", 7),
+        (b"-2147483648 ", -2147483648),
+        (b"0012", 12),
+        (b"", None),
+        (b"one ", None),
+        (b"99999999999999999999", None),
+    ],
+)
+def test_an_instance_number_is_one_that_the_standard_allows(
+    value: bytes, expected: int | None
+) -> None:
+    assert peeked(file_bytes([Plain(0x00200013, "IS", value)])).instance_number == expected

@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
@@ -167,7 +168,7 @@ def test_a_system_without_room_for_another_watch_is_no_reason_to_end(
     watch.stop()
 
 
-@pytest.mark.parametrize("kind", ["InotifyObserver", "InotifyEmitter", "InotifyFD"])
+@pytest.mark.parametrize("kind", ["InotifyObserver", "InotifyFullEmitter", "InotifyFD"])
 def test_it_is_not_healthy_once_a_thread_has_ended_and_can_be_started_again(
     inbox: Path, wakes: Wakes, watch: Wakeup, kind: str
 ) -> None:
@@ -183,7 +184,7 @@ def test_it_is_not_healthy_once_a_thread_has_ended_and_can_be_started_again(
 
 
 def test_it_is_not_healthy_once_the_inbox_was_removed(inbox: Path, watch: Wakeup) -> None:
-    emitter = threads()["InotifyEmitter"]
+    emitter = threads()["InotifyFullEmitter"]
     shutil.rmtree(inbox)
     emitter.join(SOON_S)
     assert not is_healthy(watch)
@@ -207,3 +208,86 @@ def test_promise_8_watchdog_prints_no_paths(caplog: pytest.LogCaptureFixture) ->
     quieten()
     logger.warning("overflow below %r", "/inbox/Doe^Jane")
     assert len(caplog.records) == 1
+
+
+# --- folders that came in whole ---
+
+
+def drop_moved_in(inbox: Path, name: str = "whole", *, source: Path | None = None) -> None:
+    put((source or inbox.parent / "made") / "1.dcm")
+    (source or inbox.parent / "made").rename(inbox / name)
+
+
+def told_after(inbox: Path, watch: Wakeup, happen: Callable[[Path], object]) -> frozenset[str]:
+    """Let something happen, and return what is told of it once a later event has come."""
+    happen(inbox)
+    (inbox.parent / "last").mkdir()
+    (inbox.parent / "last").rename(inbox / "last")
+    until_s = time.monotonic() + SOON_S
+    while ("last", True) not in watch._handler.tops and time.monotonic() < until_s:
+        time.sleep(0.01)
+    found = watch.moved()
+    assert "last" in found
+    return found - {"last"}
+
+
+def renamed_in_the_inbox(inbox: Path, before: str) -> None:
+    put(inbox / before / "1.dcm")
+    (inbox / before).rename(inbox / "whole")
+
+
+def gone_and_made_again(inbox: Path) -> None:
+    drop_moved_in(inbox)
+    shutil.rmtree(inbox / "whole")
+    put(inbox / "whole" / "1.dcm")
+
+
+def moved_out_and_made_again(inbox: Path) -> None:
+    drop_moved_in(inbox)
+    (inbox / "whole").rename(inbox.parent / "out")
+    put(inbox / "whole" / "1.dcm")
+
+
+def from_a_hidden_name(inbox: Path) -> None:
+    renamed_in_the_inbox(inbox, ".copying")
+
+
+def from_a_temporary_name(inbox: Path) -> None:
+    renamed_in_the_inbox(inbox, "a.part")
+
+
+def from_a_final_name(inbox: Path) -> None:
+    renamed_in_the_inbox(inbox, "a")
+
+
+@pytest.mark.parametrize(
+    ("happen", "expected"),
+    [
+        pytest.param(drop_moved_in, {"whole"}, id="moved in"),
+        pytest.param(from_a_hidden_name, {"whole"}, id="from a hidden name"),
+        pytest.param(from_a_temporary_name, {"whole"}, id="from a temporary name"),
+        pytest.param(from_a_final_name, set(), id="from a final name"),
+        pytest.param(lambda inbox: put(inbox / "whole" / "1.dcm"), set(), id="made and filled"),
+        pytest.param(
+            lambda inbox: drop_moved_in(inbox, "drop/whole"), set(), id="moved in further down"
+        ),
+        pytest.param(
+            lambda inbox: put(inbox.parent / "1.dcm").rename(inbox / "whole"), set(), id="a file"
+        ),
+        pytest.param(gone_and_made_again, set(), id="gone and made again"),
+        pytest.param(moved_out_and_made_again, set(), id="moved out and made again"),
+    ],
+)
+def test_it_tells_which_folders_came_in_whole(
+    inbox: Path, watch: Wakeup, happen: Callable[[Path], object], expected: set[str]
+) -> None:
+    assert told_after(inbox, watch, happen) == expected
+    assert watch.moved() == frozenset()
+
+
+def test_a_folder_that_came_in_whole_is_watched(inbox: Path, watch: Wakeup, wakes: Wakes) -> None:
+    assert told_after(inbox, watch, drop_moved_in) == {"whole"}
+    while not wakes.are_over:
+        wakes.wait()
+    put(inbox / "whole" / "late.dcm")
+    wakes.wait()

@@ -1,99 +1,24 @@
-"""The commands.
-
-Exit codes: 0 all well, 1 something was rejected or differs, 2 usage, 78 settings.
-"""
+"""The commands that make stores and read them; none needs a daemon."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import sqlite3
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dicomzarr_watch import __version__, config, console
+from dicomzarr_watch import console
 from dicomzarr_watch.archive.work import KeepEncoded, Level
-from dicomzarr_watch.errors import DicomzarrError, RejectError, StopError
+from dicomzarr_watch.cli.command import Json, app, complain
+from dicomzarr_watch.errors import DicomzarrError, RejectError
 
 if TYPE_CHECKING:
     from dicomzarr_watch.archive.document import Receipt
 
-EX_CONFIG: Final = 78
-
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Turn folders of DICOM into verified Zarr archives, byte for byte.",
-)
-
-Json = Annotated[bool, typer.Option("--json", help="Answer for a program.")]
-Config = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).")]
-Inbox = Annotated[Path | None, typer.Option(help="Folder that people drop folders into.")]
-Output = Annotated[Path | None, typer.Option(help="Folder that results appear in.")]
-State = Annotated[Path | None, typer.Option(help="Folder of the ledger.")]
-Verify = Annotated[Level | None, typer.Option(help="How strictly results are verified.")]
-Workers = Annotated[int | None, typer.Option(help="Conversions at a time.")]
 Store = Annotated[Path, typer.Argument(help="series.zarr, or a folder with such below it.")]
-
-
-def main() -> None:
-    """Run the command line; errors of ours become one message and an exit code."""
-    try:
-        app()
-    except StopError as error:
-        _complain(error)
-        sys.exit(EX_CONFIG if error.code == "settings-wrong" else 1)
-    except DicomzarrError as error:
-        _complain(error)
-        sys.exit(1)
-    except OSError as error:
-        console.complain(f"dicomzarr-watch: {error}")
-        sys.exit(1)
-
-
-@app.command()
-def run(
-    *,
-    config_file: Config = None,
-    inbox: Inbox = None,
-    output: Output = None,
-    state: State = None,
-    verify: Verify = None,
-    workers: Workers = None,
-    once: Annotated[
-        bool, typer.Option("--once", help="Work off what is there, taking it as all there is.")
-    ] = False,
-) -> None:
-    """Watch the inbox and archive every series that is complete."""
-    flags = {"inbox": inbox, "output": output, "state": state, "verify": verify}
-    settings = _settings(config_file, flags | {"workers": workers})
-    # structlog, watchdog and the engine are for this command alone
-    from dicomzarr_watch import daemon
-    from dicomzarr_watch.operate import logs
-
-    settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    log = logs.open_log(settings, logs.identifier_key(settings.state))
-    try:
-        code = daemon.run(settings, log, is_once=once)
-    except (OSError, sqlite3.Error) as error:
-        log.error(
-            logs.Event.DAEMON_FAILED,
-            code="state-or-inbox-failed",
-            told=f"{type(error).__name__}; check the state folder, the inbox and their disks",
-            **log.private(str(error)),
-        )
-        raise typer.Exit(1) from None
-    except StopError as error:
-        log.error(logs.Event.DAEMON_FAILED, code=error.code, told=str(error))
-        raise typer.Exit(1) from None
-    raise typer.Exit(code)
 
 
 @app.command()
@@ -129,7 +54,7 @@ def convert(
                 receipt = convert_series(work, advance)
             except DicomzarrError as error:
                 answers.append({"drop": work.drop, "state": "rejected", "code": error.code})
-                _complain(error)
+                complain(error)
                 continue
         own = {"drop": work.drop, "is_unchanged": receipt.is_unchanged}
         answers.append(own | receipt.as_json())
@@ -170,6 +95,7 @@ def restore(
                 opened,
                 destination / below,
                 files,
+                is_durable=True,
                 progress=lambda n, a=advance: a("", n),  # type: ignore[misc]
             )
         size += total
@@ -264,93 +190,11 @@ def info(
 
 
 @app.command()
-def status(
-    config_file: Config = None,
-    state: State = None,
-    *,
-    as_json: Json = False,
-) -> None:
-    """Tell what the daemon is doing."""
-    from dicomzarr_watch.ledger.jobs import State as JobState
-    from dicomzarr_watch.ledger.store import Ledger, is_owned
-
-    folder = state or config.state_folder(config_file, os.environ)
-    ledger = Ledger.read(folder)
-    arriving = ledger.arriving()
-    counts = {found.value: count for found, count in ledger.counts().items()}
-    rejected = ledger.jobs(JobState.REJECTED)
-    document = {
-        "running": is_owned(folder),
-        "arriving": [
-            {"drop": a.drop, "series": a.series_uid, "files": a.files, "waits_for": a.waits_for}
-            for a in arriving
-        ],
-        "jobs": counts,
-        "rejected": [
-            {"job": job.id, "drop": job.drop, "series": job.series_uid, "code": job.code}
-            for job in rejected
-        ],
-    }
-    if as_json:
-        console.as_json(document)
-        return
-    console.say(f"daemon: {'running' if document['running'] else 'not running'}")
-    for row in arriving:
-        console.say(f"arriving: {row.drop}, {row.files} files, waits for {row.waits_for}")
-    console.say(", ".join(f"{count} {name}" for name, count in counts.items()))
-    for job in rejected:
-        console.say(f"rejected: job {job.id}, {job.drop}, {job.code}")
-
-
-@app.command()
-def check(
-    *,
-    config_file: Config = None,
-    inbox: Inbox = None,
-    output: Output = None,
-    state: State = None,
-    as_json: Json = False,
-) -> None:
-    """Look whether settings and machine are fit for the daemon; say what to do where not."""
-    from dicomzarr_watch.daemon import surroundings
-
-    settings = _settings(config_file, {"inbox": inbox, "output": output, "state": state})
-    found = list(surroundings.checks(settings, surroundings.mounts(), is_thorough=True))
-    if as_json:
-        console.as_json([asdict(one) | {"is_well": one.is_well} for one in found])
-    for one in [] if as_json else found:
-        console.say(f"{'ok' if one.is_well else 'NO':<3} {one.name}: {one.found}")
-        if one.todo:
-            console.say(f"    {one.todo}")
-    raise typer.Exit(not all(one.is_well for one in found))
-
-
-@app.command()
 def demo() -> None:
     """Drop a small real series into an inbox and show what happens."""
     from dicomzarr_watch import demo as show
 
     raise typer.Exit(show.demo())
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        console.say(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    *,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Take what stands before the command."""
-
-
-def _settings(file: Path | None, flags: dict[str, object]) -> config.Settings:
-    return config.load(file, environment=os.environ, flags=flags)
 
 
 def _stores(place: Path) -> Iterator[tuple[Path, Path]]:
@@ -406,9 +250,3 @@ def _told(receipt: Receipt) -> str:
         f" {size_in} in, {size_out} out,"
         f" {sum(receipt.seconds.values()):.2f} s"
     )
-
-
-def _complain(error: DicomzarrError) -> None:
-    console.complain(f"dicomzarr-watch: {error}")
-    if error.private:
-        console.complain(f"  at {error.private}")

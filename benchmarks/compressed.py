@@ -1,0 +1,84 @@
+"""Compressed series: a verified, published conversion against the two decoders alone.
+
+    python benchmarks/compressed.py [SERIES] [--runs N] [--short]
+
+The series (a CT that is made, unless SERIES names a folder) is encoded in each transfer syntax
+through pydicom; HTJ2K needs imagecodecs, or is left out. The yardstick decodes every frame with
+the decoder that makes the view and with its witness (with the first once more where there is but
+one), in one process a core, and does nothing else: no hash, no compression, no file.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from made_series import ct, encoded
+from measured import Converter, arguments, compared
+from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGLSLossless, RLELossless
+
+from dicomzarr_watch.dicom.frames import FrameRun
+from dicomzarr_watch.dicom.instance import read_header
+from dicomzarr_watch.dicom.pixels import decode, decoders, encoded_frames
+
+GOAL = 1.2
+SYNTAXES = {
+    "JPEG 2000": JPEG2000Lossless,
+    "JPEG-LS": JPEGLSLossless,
+    "HTJ2K": HTJ2KLossless,
+    "RLE": RLELossless,
+}
+
+
+def main() -> None:
+    options = arguments(__doc__, "series", runs=3)
+    with tempfile.TemporaryDirectory(dir=options.work) as folder, Converter(Path(folder)) as ours:
+        place = Path(folder)
+        source = options.series or ct(place / "native", 64 if options.short else 200)
+        for name, syntax in SYNTAXES.items():
+            series = encoded(source, place / syntax, syntax)
+            if series is None:
+                print(f"{name}: nothing here encodes it")
+                continue
+            compared(
+                name,
+                partial(ours.convert, series),
+                partial(decoded, series),
+                runs=options.runs,
+                goal=GOAL,
+                is_short=options.short,
+                decoders=decoders(syntax)[:2],
+                slices=len(list(series.iterdir())),
+            )
+            print(ours.stages)
+
+
+def decoded(series: Path) -> float:
+    """Decode a series twice; returns the seconds, without those that processes need to start."""
+    paths = sorted(series.iterdir())
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        list(pool.map(twice, paths[:8]))
+        start = time.perf_counter()
+        list(pool.map(twice, paths, chunksize=8))
+        return time.perf_counter() - start
+
+
+def twice(path: Path) -> None:
+    with path.open("rb") as stream:
+        run = read_header(stream).instance.frames
+        assert isinstance(run, FrameRun)
+        stream.seek(run.start)
+        frames = list(encoded_frames(stream, run))
+    _, *others = decoders(run.encoding)
+    for frame in frames:
+        decode(frame, run)
+        decode(frame, run, *others[:1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Where frames are decoded: decoders keep the interpreter to themselves, so threads do not do.
+
+Where it is worth the start, a few processes decode, forked from this one: they have all that is
+imported, and a decoder that ends its process costs the frame and not the job.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import Any, Final, ParamSpec, TypeVar
+
+from dicomzarr_watch.dicom.pixels import NotDecodedError
+
+WORTH_BYTES: Final = 32 << 20
+"""So many bytes of samples take longer to decode than processes take to start."""
+
+_PR_SET_PDEATHSIG: Final = 1
+_LAST_DESCRIPTOR: Final = 1 << 20
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@contextmanager
+def decoding(sample_bytes: int, threads: int) -> Iterator[Executor]:
+    """Give a place to decode so many bytes of samples, up to `threads` frames at a time.
+
+    What is submitted there raises NotDecodedError if its process ends.
+    """
+    if threads > 1 and sample_bytes >= WORTH_BYTES:
+        place: Executor = Processes(threads)
+    else:
+        place = ThreadPoolExecutor(threads, "decode")
+    try:
+        yield place
+    finally:
+        place.shutdown(cancel_futures=True)
+
+
+class Processes(Executor):
+    """Processes that call one function at a time each; to be made before other threads are."""
+
+    def __init__(self, count: int) -> None:
+        self._idle: SimpleQueue[_Process] = SimpleQueue()
+        for _ in range(count):
+            self._idle.put(_Process())
+        self._threads = ThreadPoolExecutor(count, "decode")
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have a function called in one of the processes; it and its arguments are pickled."""
+        return self._threads.submit(self._called, fn, args, kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes that are idle; without `wait`, others end with this process."""
+        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
+        while not self._idle.empty():
+            self._idle.get().end()
+
+    def _called(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+        process = self._idle.get()
+        try:
+            return process.call(function, args, kwargs)
+        except (EOFError, OSError) as error:  # it let go of its pipe as it died
+            process.end()
+            process = _Process()
+            raise NotDecodedError("the decoder ended its process") from error
+        finally:
+            self._idle.put(process)
+
+
+class _Process:
+    """A copy of this process that waits for calls, and ends with it."""
+
+    def __init__(self) -> None:
+        self._calls, theirs = Pipe()
+        with warnings.catch_warnings():
+            # of threads that a copy does not have; ours hold no lock that a decoder needs
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._id = os.fork()
+        if self._id == 0:
+            _serve(theirs)
+        theirs.close()
+
+    def call(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+        self._calls.send((function, args, kwargs))
+        is_done, answer = self._calls.recv()
+        if not is_done:
+            raise answer
+        found: T = answer
+        return found
+
+    def end(self) -> None:
+        self._calls.close()
+        os.kill(self._id, signal.SIGKILL)
+        os.waitpid(self._id, 0)
+
+
+def _serve(calls: Connection) -> None:
+    """Make calls until no more come; never returns, as what is above it is the parent's."""
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what it means
+        os.closerange(3, calls.fileno())  # others wait for the parent to let go of them
+        os.closerange(calls.fileno() + 1, _LAST_DESCRIPTOR)
+        gc.freeze()  # a collection would make a copy of all memory that is shared
+        while True:
+            function, args, kwargs = calls.recv()
+            calls.send(_answer(function, args, kwargs))
+    finally:
+        os._exit(0)
+
+
+def _answer(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[bool, Any]:
+    try:
+        return True, function(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 - raised where it was called for
+        return False, error

@@ -1,0 +1,103 @@
+"""What the ledger knows of a file, a series or a job, for somebody who asks by its name."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any, Final
+
+from dicomzarr_watch.ledger.account import fate
+from dicomzarr_watch.ledger.jobs import Job, State
+from dicomzarr_watch.ledger.rows import ArrivingRow, FileRow
+from dicomzarr_watch.ledger.store import Ledger
+
+_WAITS: Final = {
+    "settle": "it settles: no file of it may change for settle_s",
+    "truncated": "a file of it is shorter than its elements say; held for truncated_hold_s",
+    "gap": "instance numbers are missing; held for gap_hold_s",
+}
+_STATES: Final = {
+    State.QUEUED: "it waits for a worker",
+    State.RUNNING: "it is being converted",
+    State.DONE: "it is archived and verified",
+    State.REJECTED: "it was given up; `retry` tries it again",
+    State.WITHDRAWN: "its files changed; another job has them",
+}
+
+
+def about(ledger: Ledger, what: str) -> list[dict[str, Any]]:
+    """Return all that is known under a name: a path, a Series Instance UID or a job's number.
+
+    A path may be one in drop.json, or any longer one that ends so.
+    """
+    return [*_file(ledger, what), *_series(ledger, what), *_job(ledger, what)]
+
+
+def job_facts(job: Job) -> dict[str, Any]:
+    """Return a job as people ask for it."""
+    return {
+        "job": job.id,
+        "state": job.state.value,
+        "drop": job.drop,
+        "series": job.series_uid,
+        "files": job.files,
+        "bytes": job.bytes,
+        "code": job.code,
+        "attempts": job.attempts,
+        "folder": job.folder,
+        "revision": job.revision,
+    }
+
+
+def _file(ledger: Ledger, what: str) -> list[dict[str, Any]]:
+    parts = PurePath(what).parts
+    for start in range(len(parts)):
+        file = ledger.file("/".join(parts[start:]))
+        if file is not None:
+            return [_file_facts(ledger, file)]
+    return []
+
+
+def _file_facts(ledger: Ledger, file: FileRow) -> dict[str, Any]:
+    went_through = ledger.job(file.job) if file.job else None
+    outcome, code = fate(file, went_through)
+    found: dict[str, Any] = {
+        "file": file.path,
+        "outcome": outcome.value,
+        "code": code,
+        "present": file.is_present,
+    }
+    if file.kind != "dicom":
+        return found | {"why": file.kind}
+    job = went_through or _latest(ledger, file)
+    arriving = [a for a in ledger.arriving() if (a.drop, a.series_uid) == _key(file)]
+    why = _waits(arriving[0]) if arriving else _STATES[job.state] if job else "it was just seen"
+    return found | {"series": file.series_uid, "why": why} | (job_facts(job) if job else {})
+
+
+def _key(file: FileRow) -> tuple[str, str]:
+    return file.drop, file.series_uid
+
+
+def _latest(ledger: Ledger, file: FileRow) -> Job | None:
+    """Return the job that the series of a file is in now, which may not have begun yet."""
+    jobs = ledger.jobs(drop=file.drop, series_uid=file.series_uid)
+    return next((j for j in reversed(jobs) if j.state is not State.WITHDRAWN), None)
+
+
+def _waits(row: ArrivingRow) -> str:
+    return _WAITS.get(row.waits_for, row.waits_for)
+
+
+def _series(ledger: Ledger, what: str) -> list[dict[str, Any]]:
+    arriving = [
+        {"series": a.series_uid, "drop": a.drop, "files": a.files, "why": _waits(a)}
+        for a in ledger.arriving()
+        if a.series_uid == what
+    ]
+    jobs = ledger.jobs(series_uid=what)
+    return arriving + [job_facts(job) | {"why": _STATES[job.state]} for job in jobs]
+
+
+def _job(ledger: Ledger, what: str) -> list[dict[str, Any]]:
+    job = ledger.job(int(what)) if what.isdecimal() else None
+    return [job_facts(job) | {"why": _STATES[job.state]}] if job else []

@@ -1,0 +1,33 @@
+"""Wishes to the daemon, which alone writes the ledger: a file for each, named by what is wished.
+
+A wish is there until the daemon has taken it, whether it runs now or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+_FOLDER: Final = "requests"
+_RETRY: Final = "retry."
+
+
+def wish_retries(state: Path, numbers: Iterable[int]) -> None:
+    """Ask that jobs that were given up are tried again."""
+    folder = state / _FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for number in numbers:
+        (folder / f"{_RETRY}{number}").touch()
+
+
+def wished_retries(state: Path) -> list[int]:
+    """Return the jobs that somebody wants to be tried again."""
+    found = (state / _FOLDER).glob(f"{_RETRY}*")
+    tails = (path.name.removeprefix(_RETRY) for path in found)
+    return sorted(int(tail) for tail in tails if tail.isdecimal())
+
+
+def granted(state: Path, number: int) -> None:
+    """Forget a wish."""
+    (state / _FOLDER / f"{_RETRY}{number}").unlink(missing_ok=True)

@@ -1,0 +1,68 @@
+"""A file of the producer, opened in the state that it was found in and in no other.
+
+Links are not followed: where a file was listed, nothing else is read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dicomzarr_watch.errors import RejectError, SourceChangedError, from_source_error
+from dicomzarr_watch.identity import Identity
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+def unlinked(path: str, flags: int) -> int:
+    """Open a file as `open` does, but not a link's target; a pipe does not make it wait."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+class _SourceFile(FileIO):
+    """A file whose read errors are told apart from those of what is written."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        try:
+            return super().read(-1 if size is None else size) or b""
+        except OSError as error:
+            raise from_source_error(error) from error
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        try:
+            return super().readinto(buffer) or 0
+        except OSError as error:
+            raise from_source_error(error) from error
+
+
+@contextmanager
+def opened(path: Path, identity: Identity) -> Iterator[FileIO]:
+    """Open a file for reading; raises if it is not in the state it was found in.
+
+    Raises SourceChangedError before or after the reading, RetryError for what the system refuses.
+    """
+    try:
+        stream = _SourceFile(os.fspath(path), opener=unlinked)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            raise SourceChangedError("source-changed", found="no file") from error
+        raise from_source_error(error) from error
+    with stream:
+        _check(stream, identity)
+        try:
+            yield stream
+        except RejectError:
+            _check(stream, identity)  # what changes meanwhile is not to blame for what was read
+            raise
+        _check(stream, identity)
+
+
+def _check(stream: FileIO, identity: Identity) -> None:
+    if Identity.of(os.fstat(stream.fileno())) != identity:
+        raise SourceChangedError("source-changed", found="another state of a file")
