@@ -184,16 +184,6 @@ class Ledger:
             rows = self._connection.execute(of_series, (os.fsencode(drop), series_uid))
         return map(file_row, rows)
 
-    def instance_numbers(self, drop: str, series_uid: str) -> Iterator[int]:
-        """Yield the instance numbers of the files of a series that are in the inbox."""
-        found = (row.instance_number for row in self.files(drop, series_uid))
-        return (number for number in found if number is not None)
-
-    def file(self, path: str) -> FileRow | None:
-        """Return one file by its path in the inbox."""
-        row = self._connection.execute(_FILES + " WHERE path = ?", (os.fsencode(path),)).fetchone()
-        return file_row(row) if row else None
-
     def present(self) -> Iterator[tuple[str, Stamp, str, str, bool]]:
         """Yield of each file in the inbox path, stamp, kind, series UID, whether it is truncated.
 
@@ -206,6 +196,16 @@ class Ledger:
         for path, size, mtime_ns, ctime_ns, inode, kind, uid, is_truncated in rows:
             stamp = (size, mtime_ns, ctime_ns, inode)
             yield os.fsdecode(path), stamp, kind, uid, bool(is_truncated)
+
+    def instance_numbers(self, drop: str, series_uid: str) -> Iterator[int]:
+        """Yield the instance numbers of the files of a series that are in the inbox."""
+        found = (row.instance_number for row in self.files(drop, series_uid))
+        return (number for number in found if number is not None)
+
+    def file(self, path: str) -> FileRow | None:
+        """Return one file by its path in the inbox."""
+        row = self._connection.execute(_FILES + " WHERE path = ?", (os.fsencode(path),)).fetchone()
+        return file_row(row) if row else None
 
     def record(self, changed: Iterable[FileRow], gone: Iterable[tuple[str, str]] = ()) -> None:
         """Take in new or changed files, and say by path and drop which are no longer there.
