@@ -48,7 +48,7 @@ def opened(path: Path, identity: Identity) -> Iterator[FileIO]:
     Raises SourceChangedError before or after the reading, RetryError for what the system refuses.
     """
     try:
-        stream = _SourceFile(path, opener=unlinked)
+        stream = _SourceFile(os.fspath(path), opener=unlinked)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP):
             raise SourceChangedError("source-changed", found="no file") from error
