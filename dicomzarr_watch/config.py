@@ -75,6 +75,11 @@ class Settings(BaseModel):
     ready_marker: FileName | None = None
     drop_is_complete_on_move: bool = False
 
+    archive_depth: int = Field(2, ge=0)
+    archive_max_members: int = Field(200_000, ge=1)
+    archive_max_bytes: int = Field(100_000_000_000, ge=1)
+    archive_max_ratio: float = Field(200.0, ge=1)
+
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
     job_timeout_s: float = Field(3600.0, gt=0)
     max_attempts: int = Field(3, ge=1)

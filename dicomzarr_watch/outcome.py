@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dicomzarr_watch.errors import DicomzarrError, RejectError, RetryError, SourceChangedError
+
+UNPACKED: Final = "unpacked"
+"""The code of a job that unpacked a zip or tar file."""
 
 
 class Ended(StrEnum):

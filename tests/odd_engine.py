@@ -20,6 +20,7 @@ from typing import Final, NoReturn, cast
 from dicomzarr_watch.archive.work import Level, Source, Work
 from dicomzarr_watch.engine.child import KEPT_BYTES
 from dicomzarr_watch.engine.local import LocalEngine
+from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.errors import RejectError, StopError
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.outcome import Outcome
@@ -37,10 +38,10 @@ class OddPath:
         return str(self.place / "not-there")
 
 
-def work(act: str, place: Path) -> Work:
+def work(act: str, place: Path) -> Task:
     """Make a work that goes wrong as named."""
     source = Source("a", cast("Path", OddPath(act, place)), Identity(0, 0, 0, 0))
-    return Work("drop", (source,), place / "output")
+    return Task(work=Work("drop", (source,), place / "output"))
 
 
 def engine(place: Path, wake: Callable[[], None], *, timeout_s: float) -> LocalEngine:

@@ -22,6 +22,8 @@ from dicomzarr_watch.daemon.reporting import Reporting
 from dicomzarr_watch.daemon.watching import Watching
 from dicomzarr_watch.daemon.working import Working
 from dicomzarr_watch.engine.local import LocalEngine
+from dicomzarr_watch.intake.bundle import Limits
+from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.intake.wakeup import quieten
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log
@@ -47,6 +49,8 @@ def run(settings: Settings, log: Log, *, is_once: bool = False) -> int:
         stack.callback(ledger.close)
         wakes: queue.SimpleQueue[str] = queue.SimpleQueue()
         stack.enter_context(_signals(wakes))
+        bundles = _bundles(settings)
+        stack.callback(bundles.clear)
         engine = LocalEngine(
             workers=settings.workers,
             timeout_s=settings.job_timeout_s,
@@ -56,14 +60,27 @@ def run(settings: Settings, log: Log, *, is_once: bool = False) -> int:
         )
         stack.callback(engine.close)
         clear_staging(settings.output)
-        watching = Watching(settings, log, ledger, lambda: wakes.put("event"), is_once=is_once)
+        bundles.clear()
+        watching = Watching(
+            settings, log, ledger, lambda: wakes.put("event"), bundles=bundles, is_once=is_once
+        )
         stack.callback(watching.stop)
-        working = Working(settings, log, ledger, engine, watching)
-        reporting = Reporting(settings.output, log, ledger, watching)
+        working = Working(settings, log, ledger, engine, watching, bundles=bundles)
+        reporting = Reporting(settings.output, log, ledger, watching, bundles)
         loop = _Loop(
             settings, log, ledger, wakes, watching=watching, working=working, reporting=reporting
         )
         return loop.run(is_once=is_once)
+
+
+def _bundles(settings: Settings) -> Bundles:
+    limits = Limits(
+        settings.archive_max_members,
+        settings.archive_max_bytes,
+        settings.archive_max_ratio,
+        settings.archive_depth,
+    )
+    return Bundles(settings.inbox, settings.state / "unpacked", limits)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Final
 
 from dicomzarr_watch.archive.disk import write_durably
 from dicomzarr_watch.daemon.watching import Watching
+from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.ledger.account import account, as_json
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log, Name
@@ -21,11 +22,14 @@ SHARE_OF_TIME: Final = 20.0
 class Reporting:
     """What is to be written down, of drops of which anything has changed."""
 
-    def __init__(self, output: Path, log: Log, ledger: Ledger, watching: Watching) -> None:
+    def __init__(
+        self, output: Path, log: Log, ledger: Ledger, watching: Watching, bundles: Bundles
+    ) -> None:
         self._output = output
         self._log = log
         self._ledger = ledger
         self._watching = watching
+        self._bundles = bundles
         self._stirred: set[str] = set()
         self._not_before_s: dict[str, float] = {}
 
@@ -34,7 +38,7 @@ class Reporting:
         self._stirred |= self._ledger.unreported if drops is None else set(drops)
 
     def report(self, *, is_last: bool = False) -> None:
-        """Write drop.json of those that have become quiet."""
+        """Write drop.json of those that have become quiet, and put away what their work needed."""
         now_s = time.monotonic()
         later = set()
         for drop in sorted(self._stirred):
@@ -43,6 +47,7 @@ class Reporting:
             if self._not_before_s.get(drop, now_s) > now_s and not is_last:
                 later.add(drop)
                 continue
+            self._bundles.put_away(drop)
             try:
                 self._report(drop)
             except OSError:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import astuple
 from threading import Event as Flag
 from typing import Final
 
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.intake.arrival import Arrival, Rules, SeriesKey, Tally, gaps
+from dicomzarr_watch.intake.bundle import form, is_of_bundle, outermost
+from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.intake.census import Remembered
 from dicomzarr_watch.intake.inbox import Inbox, Known, Sight
-from dicomzarr_watch.intake.listing import Place, drop_of
+from dicomzarr_watch.intake.listing import Entry, Place, drop_of_file
 from dicomzarr_watch.intake.peek import Kind
 from dicomzarr_watch.intake.wakeup import Wakeup
 from dicomzarr_watch.ledger.jobs import Job, State
@@ -43,12 +46,15 @@ class Watching:
         ledger: Ledger,
         wake: Callable[[], None],
         *,
+        bundles: Bundles,
         is_once: bool,
     ) -> None:
         self._settings = settings
         self._log = log
         self._ledger = ledger
         self._wake = wake
+        self._bundles = bundles
+        self._came_out: set[str] = set()
         rules = Rules(settings.settle_s, settings.truncated_hold_s, settings.gap_hold_s)
         if is_once:
             rules = Rules(settings.settle_s, 0.0, 0.0)
@@ -57,12 +63,16 @@ class Watching:
             for job in ledger.jobs()
             if job.state is not State.WITHDRAWN
         }
+        for row in ledger.archives():
+            if not self._is_unpacked(row):
+                complete.pop(SeriesKey(row.drop, row.series_uid), None)  # to be offered again
         known = _remembered(ledger)
         self._inbox = Inbox(
             settings.inbox,
             rules,
             known,
             complete=complete,
+            bundles=bundles if settings.archive_depth else None,
             marker=settings.ready_marker or "",
             has_gap=lambda key: bool(gaps(ledger.instance_numbers(key.drop, key.uid))),
         )
@@ -85,7 +95,8 @@ class Watching:
     @property
     def is_settled(self) -> bool:
         """Whether nothing in the inbox is waited for."""
-        return self.is_there and self._inbox.is_settled and not self._unoffered
+        is_waited_for = self._unoffered or self._came_out
+        return self.is_there and self._inbox.is_settled and not is_waited_for
 
     @property
     def next_look_s(self) -> float:
@@ -116,7 +127,8 @@ class Watching:
 
     def is_quiet(self, drop: str) -> bool:
         """Tell whether nothing of a drop is waited for; an inbox that is away says nothing."""
-        return self.is_there and self._inbox.is_quiet(drop)
+        is_seen = drop not in map(drop_of_file, self._came_out)
+        return self.is_there and is_seen and self._inbox.is_quiet(drop)
 
     def tally(self, key: SeriesKey) -> Tally | None:
         """Return the sums over the files of a series as the last look found it."""
@@ -131,13 +143,22 @@ class Watching:
         self._inbox.disturb(key)
         self._is_stirred.set()
 
+    def take_out(self, bundle: str) -> None:
+        """Take note that a bundle was unpacked: what came out is there at the next look."""
+        self._came_out.add(bundle)
+        self._is_stirred.set()
+
     def look(self) -> None:
         """List the inbox, or read on in what was found; record and offer what that brings."""
         now_s = time.monotonic()
         if self._sight.is_all_read or now_s - self._looked_s > self._settings.poll_s:
             self._is_stirred.clear()
-            moved = self._wakeup.moved() if self._settings.drop_is_complete_on_move else ()
+            moved = {f"{path}/" for path in self._came_out if "/" not in path}
+            if self._settings.drop_is_complete_on_move:
+                moved |= self._wakeup.moved()
             sight = self._inbox.look(now_s, moved)
+            if sight.place is not None:
+                self._came_out.clear()
             self._looked_s = time.monotonic()
             self._took_s = self._looked_s - now_s
             self._say_of_place(sight)
@@ -164,9 +185,15 @@ class Watching:
         for other in others:
             if other.id != job.id:
                 self._log.info(Event.JOB_WITHDRAWN, **told(other), code=FILES_CHANGED)
+        if job.state is State.DONE and is_of_bundle(key.uid):
+            lost = [row for row in self._ledger.files(*astuple(key)) if not self._is_unpacked(row)]
+            job = self._ledger.retry(job) if lost else job
         if job.state is State.QUEUED:
             self._log.info(Event.JOB_QUEUED, **told(job), files=job.files)
         return True
+
+    def _is_unpacked(self, row: FileRow) -> bool:
+        return self._bundles.is_unpacked(Entry(row.path, row.identity))
 
     def _stir(self) -> None:
         """Take note of an event, in a thread of watchdog's: look as soon as may be."""
@@ -204,8 +231,11 @@ class Watching:
 
     def _record(self, sight: Sight) -> None:
         if sight.changed or sight.gone:
-            gone = ((path, drop_of(path.rpartition("/")[0])) for path in sight.gone)
+            gone = ((path, drop_of_file(path)) for path in sight.gone)
             self._ledger.record(map(_row, sight.changed), gone)
+        for path in sight.gone:
+            if form(path) and not outermost(path):
+                self._bundles.forget(path)
         for known in sight.changed:
             if known.peek.kind is Kind.UNREADABLE:
                 self._log.warning(Event.FILE_UNREADABLE, file=Name(known.entry.path))
@@ -263,5 +293,5 @@ def _row(known: Known) -> FileRow:
 def _remembered(ledger: Ledger) -> Iterator[Remembered]:
     """Yield what `_row` wrote down of the files that were in the inbox."""
     for path, stamp, kind, uid, is_truncated in ledger.present():
-        own = uid if kind == Kind.DICOM else None
+        own = uid if kind in (Kind.DICOM, Kind.BUNDLE) else None
         yield Remembered(path, stamp, own, is_truncated, kind == Kind.UNREADABLE)

@@ -15,15 +15,18 @@ from dicomzarr_watch.archive.work import Finding, Source, Work
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.watching import FILES_CHANGED, Watching, told
 from dicomzarr_watch.engine.local import LocalEngine
+from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.errors import NO_SPACE, OUTPUT_ERROR
 from dicomzarr_watch.intake.arrival import SeriesKey, gaps
+from dicomzarr_watch.intake.bundle import is_of_bundle
+from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.intake.listing import Entry
 from dicomzarr_watch.ledger.jobs import Job, Patience, State, backoff_s, ended
 from dicomzarr_watch.ledger.requests import granted, wished_retries
 from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log
-from dicomzarr_watch.outcome import Ended, Outcome
+from dicomzarr_watch.outcome import UNPACKED, Ended, Outcome
 
 NAMED_GAPS: Final = 10
 
@@ -46,12 +49,15 @@ class Working:
         ledger: Ledger,
         engine: LocalEngine,
         watching: Watching,
+        *,
+        bundles: Bundles,
     ) -> None:
         self._settings = settings
         self._log = log
         self._ledger = ledger
         self._engine = engine
         self._watching = watching
+        self._bundles = bundles
         self._running: dict[int, _Attempt] = {}
         self._paused_until = 0.0
         self._pauses = 0
@@ -109,6 +115,8 @@ class Working:
             after = ended(attempt.job, outcome, time.time(), self._patience())
             self._ledger.settle(after, ((f.path, f.identity) for f in attempt.files))
             self._say(after, outcome)
+            if after.code == UNPACKED:
+                self._watching.take_out(attempt.files[0].path)
             drops.add(after.drop)
         return drops
 
@@ -162,14 +170,24 @@ class Working:
         job = attempt.job
         self._log.info(Event.JOB_STARTED, **told(job), attempt=job.attempts)
         self._running[job.id] = attempt
-        self._engine.submit(job.id, self._work(attempt))
+        self._engine.submit(job.id, self._task(attempt))
 
-    def _work(self, attempt: _Attempt) -> Work:
-        settings = self._settings
+    def _task(self, attempt: _Attempt) -> Task:
         entries = [Entry(file.path, file.identity) for file in attempt.files]
-        sources = [Source(e.name, settings.inbox / e.path, e.identity) for e in entries]
+        if is_of_bundle(attempt.job.series_uid):
+            return Task(tuple(self._bundles.unpacking(entry) for entry in entries))
+        found = {name: self._bundles.place(entry) for name, entry in _named(entries).items()}
+        needed = {task.path: task for _, task in found.values() if task}
+        sources = [
+            Source(name, path, entry.identity)
+            for (name, (path, _)), entry in zip(found.items(), entries, strict=True)
+        ]
+        return Task(tuple(needed.values()), self._work(attempt, sources))
+
+    def _work(self, attempt: _Attempt, sources: Sequence[Source]) -> Work:
+        settings = self._settings
         truncated = tuple(
-            e.name for e, file in zip(entries, attempt.files, strict=True) if file.is_truncated
+            s.name for s, file in zip(sources, attempt.files, strict=True) if file.is_truncated
         )
         held = Finding("held-while-truncated", truncated)
         numbers = [n for file in attempt.files if (n := file.instance_number) is not None]
@@ -192,7 +210,8 @@ class Working:
         fields = told(job) | {"attempt": job.attempts}
         why = {"code": job.code, "told": outcome.told, **self._log.private(outcome.private)}
         if outcome.ended is Ended.DONE:
-            self._resume()
+            if outcome.code != UNPACKED:  # which says nothing of the output
+                self._resume()
             self._log.info(Event.JOB_DONE, **fields, code=job.code, **outcome.summary)
         elif outcome.ended is Ended.CHANGED:
             self._watching.disturb(_key(job))
@@ -231,6 +250,15 @@ class Working:
             self._settings.retry_max_s,
             random.random(),  # noqa: S311 - spreads retries, guards nothing
         )
+
+
+def _named(entries: Sequence[Entry]) -> dict[str, Entry]:
+    """Name files by their paths in the drop.
+
+    A folder and a bundle of one name are one drop: then their paths in the inbox tell them apart.
+    """
+    is_one = len({entry.root for entry in entries}) == 1
+    return {entry.name if is_one else entry.plain_path: entry for entry in entries}
 
 
 def _runs(missing: Sequence[tuple[int, int]]) -> str:

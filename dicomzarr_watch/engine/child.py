@@ -1,7 +1,7 @@
 """A child process that does jobs one after the other, as both sides see it.
 
 The rule: a child has one job at a time, so that what ends it costs that job an attempt and no
-other. Two pipes lead to it: works go down, outcomes come up. It ends when the daemon lets go of
+other. Two pipes lead to it: tasks go down, outcomes come up. It ends when the daemon lets go of
 either, whatever it is doing.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from dicomzarr_watch import lockfile
-from dicomzarr_watch.archive.work import Work
+from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.outcome import Ended, Outcome
 
 KEPT_BYTES: Final = 384 << 20
@@ -33,13 +33,13 @@ class Child:
     def __init__(self, context: ForkServerContext, lock: Path) -> None:
         """Start it; lock: a file that every child holds while it lives."""
         self.is_fit = True
-        works, self._works = context.Pipe(duplex=False)
+        tasks, self._tasks = context.Pipe(duplex=False)
         self._results, results = context.Pipe(duplex=False)
         self._process = context.Process(
-            target=_main, args=(works, results, lock, os.getpid()), daemon=True
+            target=_main, args=(tasks, results, lock, os.getpid()), daemon=True
         )
         self._process.start()
-        works.close()
+        tasks.close()
         results.close()
 
     @property
@@ -47,10 +47,10 @@ class Child:
         """Whether a child that waits is there; its pipe ends before its end is known otherwise."""
         return not self._results.poll() and self._process.is_alive()
 
-    def done(self, work: Work, timeout_s: float) -> Outcome:
+    def done(self, task: Task, timeout_s: float) -> Outcome:
         """Have a job done and wait; a child that does not see it through is fit for no other."""
         try:
-            self._works.send(work)
+            self._tasks.send(task)
             if not self._results.poll(timeout_s):
                 self.is_fit = False
                 return Outcome(Ended.CRASHED, "timed-out", f"ended after {timeout_s:g} s")
@@ -72,7 +72,7 @@ class Child:
         self._process.kill()
         self._process.join()
         self._process.close()
-        self._works.close()
+        self._tasks.close()
         self._results.close()
 
 
@@ -82,7 +82,7 @@ def _exit_reason(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _main(works: Connection, results: Connection, lock: Path, daemon: int) -> None:
+def _main(tasks: Connection, results: Connection, lock: Path, daemon: int) -> None:
     """Do jobs until no more come."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -93,13 +93,13 @@ def _main(works: Connection, results: Connection, lock: Path, daemon: int) -> No
 
     while True:
         try:
-            work: Work = works.recv()
+            task: Task = tasks.recv()
         except EOFError:
             return
         _end_with_reader(results)
         if not _is_alive(daemon):
             return
-        outcome = job.done(work)
+        outcome = job.done(task)
         _outlive_reader(results)
         results.send((outcome, _is_large()))
 

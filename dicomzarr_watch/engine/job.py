@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from dicomzarr_watch.archive.convert import convert
-from dicomzarr_watch.archive.work import Work
+from dicomzarr_watch.archive.work import Source, Work
+from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.errors import DicomzarrError
-from dicomzarr_watch.outcome import Ended, Outcome, of_crash, of_error
+from dicomzarr_watch.identity import Identity
+from dicomzarr_watch.intake.unpack import Unpacking, unpack
+from dicomzarr_watch.outcome import UNPACKED, Ended, Outcome, of_crash, of_error
 
 
-def done(work: Work) -> Outcome:
-    """Convert, and say how it ended; raises only what is no Exception, such as SystemExit."""
+def done(task: Task) -> Outcome:
+    """Do it, and say how it ended; raises only what is no Exception, such as SystemExit."""
     try:
+        files = sum([unpack(bundle) for bundle in task.bundles])
+        if task.work is None:
+            said = {"folder": "", "revision": 0, "counts": {"files": files}}
+            return Outcome(Ended.DONE, UNPACKED, summary=said)
+        work = _with_copies(task.work, task.bundles) if task.bundles else task.work
         return _converted(work)
     except DicomzarrError as error:
         return of_error(error)
     except Exception as error:  # noqa: BLE001 - whatever it is costs one attempt, with a code
         return of_crash(error)
+
+
+def _with_copies(work: Work, bundles: Iterable[Unpacking]) -> Work:
+    """Take copies in the state that they are in: they may have been made again just now."""
+    folders = {bundle.folder for bundle in bundles}
+
+    def present(source: Source) -> Source:
+        if source.path.parent not in folders:
+            return source
+        return replace(source, identity=Identity.of(source.path.stat()))
+
+    return replace(work, sources=tuple(present(source) for source in work.sources))
 
 
 def _converted(work: Work) -> Outcome:

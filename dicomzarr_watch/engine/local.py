@@ -22,8 +22,9 @@ from threading import Lock
 from typing import Final
 
 from dicomzarr_watch import lockfile
-from dicomzarr_watch.archive.work import Level, Work
+from dicomzarr_watch.archive.work import Level
 from dicomzarr_watch.engine.child import Child
+from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.outcome import Outcome, of_crash
 
@@ -76,11 +77,11 @@ class LocalEngine:
         """How many more jobs can start now."""
         return self._workers - self._under_way
 
-    def submit(self, number: int, work: Work) -> None:
+    def submit(self, number: int, task: Task) -> None:
         """Start a job; its outcome comes through `results` under this number."""
         self._under_way += 1
         _ensure_forkserver()
-        self._supervisors.submit(self._supervise, number, work)
+        self._supervisors.submit(self._supervise, number, task)
 
     def results(self) -> list[tuple[int, Outcome]]:
         """Return what has ended since the last call; never waits."""
@@ -112,19 +113,19 @@ class LocalEngine:
         self._supervisors.shutdown(wait=True)
         self._put_free_away()
 
-    def _supervise(self, number: int, work: Work) -> None:
+    def _supervise(self, number: int, task: Task) -> None:
         """See one job through, in a thread of its own."""
         try:
-            outcome = self._done(work)
+            outcome = self._done(task)
         except Exception as error:  # noqa: BLE001 - such as no memory for a child; it is told
             outcome = of_crash(error)
         self._results.put((number, outcome))
         self._wake()
 
-    def _done(self, work: Work) -> Outcome:
+    def _done(self, task: Task) -> Outcome:
         child = self._free_child() or self._fresh_child()
         try:
-            return child.done(work, self._timeout_s)
+            return child.done(task, self._timeout_s)
         finally:
             if child.is_fit and not self._is_closed:
                 self._free.put(child)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
+from urllib.parse import quote
 
 from dicomzarr_watch.errors import RejectError
 
@@ -26,6 +27,7 @@ PATH_MOST_BYTES: Final = 2048
 DENSE_BYTES: Final = 256 << 20
 """So much may come out of the smallest bundle: a few empty images compress a thousandfold."""
 
+_READABLE: Final = "/ ()[]{}+,;=@!$&#"
 _DRIVE: Final = re.compile(r"[A-Za-z]:[/\\]")
 
 
@@ -46,6 +48,9 @@ _ENDINGS: Final = {
     ".tar.zst": Form.TAR_ZST,
     ".tzst": Form.TAR_ZST,
 }
+
+
+_LAST: Final = frozenset(ending[-4:] for ending in _ENDINGS)
 
 
 class MemberKind(StrEnum):
@@ -125,6 +130,8 @@ def stem(name: str) -> str:
 
 
 def _ending(name: str) -> str:
+    if name[-4:].lower() not in _LAST:  # a million names are to take no time
+        return ""
     lower = name.lower()
     return max((end for end in _ENDINGS if lower.endswith(end)), key=len, default="")
 
@@ -133,6 +140,19 @@ def outermost(path: str) -> str:
     """Return the bundle of the inbox that a path leads into; empty if into none."""
     bundle, inside, _ = path.partition(INSIDE)
     return bundle if inside else ""
+
+
+def series_uid(path: str) -> str:
+    """Return what stands for a bundle where series have a UID, as it waits like one of one file.
+
+    No UID that was read from a file begins with a blank.
+    """
+    return f" {quote(os.fsencode(path), safe=_READABLE)}"
+
+
+def is_of_bundle(uid: str) -> bool:
+    """Tell whether this stands for a bundle."""
+    return uid.startswith(" ")
 
 
 class Roll:
@@ -179,7 +199,7 @@ class Roll:
     def enter(self, path: str) -> None:
         """Go into a bundle that is a member; raises RejectError if it lies too deep."""
         if path.count(INSIDE) + 2 > self._limits.depth:
-            raise _over("archive-too-deep", "archive_depth", self._limits.depth)
+            raise too_deep(self._limits.depth)
 
     def _place(self, path: str, *, is_file: bool) -> None:
         """See that no name stands for two files, or for a file and a folder."""
@@ -221,6 +241,11 @@ def member_name(name: str) -> str:
             "a longer one",
         )
     return found
+
+
+def too_deep(depth: int) -> RejectError:
+    """Say that a bundle lies deeper in others than it may."""
+    return _over("archive-too-deep", "archive_depth", depth)
 
 
 def too_many(most: int) -> RejectError:

@@ -21,6 +21,8 @@ from dicomzarr_watch.intake.arrival import (
     Tally,
     arrivals,
 )
+from dicomzarr_watch.intake.bundle import form, is_of_bundle, outermost, series_uid
+from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.intake.census import Census, Remembered
 from dicomzarr_watch.intake.listing import Entry, Folder, Place, drop_of, listing
 from dicomzarr_watch.intake.peek import Kind, Peek, Peeks
@@ -68,6 +70,7 @@ class Inbox:
         known: Iterable[Remembered] = (),
         *,
         complete: Mapping[SeriesKey, str] | None = None,
+        bundles: Bundles | None = None,
         marker: str = "",
         has_gap: Callable[[SeriesKey], bool] = lambda _: False,
         peek: Callable[[Path], Peek] | None = None,
@@ -75,11 +78,13 @@ class Inbox:
         """Start from what was known before, if anything.
 
         complete: fingerprints of series that were complete; as long as they are the same they are.
+        bundles: what came out of zip and tar files; without it they are files like others.
         marker: the name of a file that says that nothing more comes into its drop; empty for none.
         has_gap: tells whether instance numbers of a series are missing.
         """
         self.folder = folder
         self._rules = rules
+        self._bundles = bundles
         self._marker = marker
         self._has_gap = has_gap
         self._peek = peek or Peeks()
@@ -125,9 +130,11 @@ class Inbox:
     def look(self, now_s: float, moved: Collection[str] = ()) -> Sight:
         """List the inbox and judge what needs no reading; time is a monotonic clock, seconds.
 
-        moved: folders straight in the inbox that were moved there in whole since the last look.
+        moved: folders straight in the inbox that were moved there in whole since the last look, and
+        bundles, with a slash behind them, that were unpacked since.
         """
-        found = listing(self.folder, self._census.drops)
+        inside = self._bundles.folders if self._bundles else lambda _: ()
+        found = listing(self.folder, self._census.drops, inside)
         if found is None:
             return Sight(None)
         changes = self._census.take_in(found.drops)
@@ -138,7 +145,7 @@ class Inbox:
         self._reading = self._census.files()
         self._unjudged = deque(self._census.unread)
         self._open_touched()
-        self._hurry({drop_of(name) for name in moved}, changes.drops)
+        self._hurry({drop_of(name) for name in moved if self._is_all(name)}, changes.drops)
         self._changed_s |= dict.fromkeys(changes.drops, now_s)
         self._changed_s = {
             drop: at
@@ -146,7 +153,8 @@ class Inbox:
             if at + self._rules.settle_s > now_s and drop not in self._haste
         }
         ready = [drop for drop in self._open if drop not in self._census.unread]
-        return self._sight(ready, gone=gone, unreadable=found.unreadable)
+        keys = [key for drop in ready for key in self._open[drop]]
+        return self._sight(keys, gone=gone, unreadable=found.unreadable)
 
     def read(self, most: int) -> Sight:
         """Read the headers of at most so many files; judge the drops that are read to the end."""
@@ -158,21 +166,22 @@ class Inbox:
             self._census.count(folder, number, _uid(seen), is_truncated=seen.is_truncated)
             if is_news or seen.kind is not Kind.UNREADABLE:
                 changed.append(Known(entry, seen))
+        # a bundle straight in the inbox is read with the loose files, and is a drop of its own
+        bundles = (key for key in self._census.touched if is_of_bundle(key.uid))
+        keys = [key for key in bundles if key.drop not in self._unjudged]
         self._open_touched()
-        ready = []
         while self._unjudged and self._unjudged[0] not in self._census.unread:
-            ready.append(self._unjudged.popleft())
-        return self._sight(ready, changed=tuple(changed))
+            keys += self._open.get(self._unjudged.popleft(), ())
+        return self._sight(dict.fromkeys(keys), changed=tuple(changed))
 
     def _sight(
         self,
-        ready: Iterable[str],
+        keys: Collection[SeriesKey],
         changed: tuple[Known, ...] = (),
         gone: tuple[str, ...] = (),
         unreadable: tuple[str, ...] = (),
     ) -> Sight:
-        """Judge the open series of drops that are ready."""
-        keys = [key for drop in ready for key in self._open.get(drop, ())]
+        """Judge open series."""
         tallies = self._census.tallies
         seen = {key: tallies[key] for key in keys if key in tallies}
         known = {key: a.growth for key in seen if (a := self._open[key.drop][key])}
@@ -210,6 +219,11 @@ class Inbox:
                 for key in self._open.get(drop, ()):
                     self._open[drop][key] = None
 
+    def _is_all(self, moved: str) -> bool:
+        """Tell whether all of a drop is in what was moved or unpacked."""
+        folders = self._census.drops.get(drop_of(moved), {})
+        return all(f"{path}/".startswith(f"{moved}/") for path in folders)
+
     def _is_marked(self, drop: str) -> bool:
         folders = self._census.drops.get(drop, {})
         top = next((folder for path, folder in folders.items() if "/" not in path), None)
@@ -231,18 +245,27 @@ class Inbox:
             return Peek(Kind.MARKER)
         if entry.is_temporary:
             return Peek(Kind.TEMPORARY)
+        if self._bundles and outermost(entry.path):
+            return self._bundles.peek(entry.path)
         found = self._peek(self.folder / entry.path)
+        if found.kind is Kind.NOT_DICOM and self._is_bundle(entry.path):
+            found = Peek(Kind.BUNDLE, series_uid(entry.path))
         tries, _ = self._again.pop(entry.path, (0, 0.0))
         if found.kind is Kind.UNREADABLE:
             pause_s = min(UNREADABLE_AGAIN_S * 2**tries, UNREADABLE_AGAIN_MOST_S)
             self._again[entry.path] = (min(tries + 1, 30), self._looked_s + pause_s)
         return found
 
+    def _is_bundle(self, path: str) -> bool:
+        return self._bundles is not None and form(path) is not None and not outermost(path)
+
     def _noted(self, known: Iterable[Remembered]) -> Iterator[Remembered]:
-        """Have what could not be read before read again."""
+        """Have read again what could not be read before, and bundles that were left alone."""
         for one in known:
             if one.is_unreadable:
                 self._again[one.path] = (0, float("-inf"))
+            elif one.uid is None and self._is_bundle(one.path):
+                continue
             yield one
 
     def _try_again(self, now_s: float) -> None:
@@ -254,5 +277,5 @@ class Inbox:
 
 
 def _uid(found: Peek) -> str | None:
-    """Return the series that a file counts for; None if it is no DICOM."""
-    return found.series_uid if found.kind is Kind.DICOM else None
+    """Return the series that a file counts for; None for what is to be read no further."""
+    return found.series_uid if found.kind in (Kind.DICOM, Kind.BUNDLE) else None

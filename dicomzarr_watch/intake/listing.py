@@ -1,5 +1,6 @@
 """What stands in the inbox now: every regular file below it, and what could not be looked at.
 
+What came out of a zip or tar file stands where that stands, behind a double slash.
 Symbolic links are not followed and sockets, devices and pipes passed over. Hidden and temporary
 names are listed but marked: they are on their way to another name. Files are kept in columns, a
 folder each: a million of them are to fit in memory, and to be compared in no time.
@@ -11,13 +12,13 @@ import hashlib
 import os
 import stat
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from dicomzarr_watch.identity import Identity, Stamp, stamp
-from dicomzarr_watch.intake.bundle import NAME_MOST_BYTES
+from dicomzarr_watch.intake.bundle import INSIDE, NAME_MOST_BYTES, form, stem
 
 LOOSE: Final = "_loose"
 """The drop of files that lie straight in the inbox."""
@@ -51,18 +52,29 @@ class Entry:
 
     @property
     def drop(self) -> str:
-        """The top-level folder, or LOOSE; a folder that is called so has a further underscore."""
-        return drop_of(self.path.rpartition("/")[0])
+        """The top-level folder or bundle, or LOOSE; others called so have a further underscore."""
+        return drop_of_file(self.path)
 
     @property
     def name(self) -> str:
         """The path within the drop."""
-        return self.path.partition("/")[2] or self.path
+        return self.plain_path.partition("/")[2] or self.path
+
+    @property
+    def plain_path(self) -> str:
+        """The path as if bundles were folders."""
+        return self.path.replace(INSIDE, "/")
+
+    @property
+    def root(self) -> str:
+        """The folder or bundle straight in the inbox that it is in; empty if it is in none."""
+        top, slash, _ = self.path.partition("/")
+        return top if slash else ""
 
     @property
     def is_temporary(self) -> bool:
         """Whether a part of the path says that the file is not meant to be taken yet."""
-        return any(is_temporary(part) for part in self.path.split("/"))
+        return any(is_temporary(part) for part in self.path.partition(INSIDE)[0].split("/"))
 
 
 @dataclass(slots=True)
@@ -114,11 +126,21 @@ def is_temporary(name: str) -> bool:
     return name.startswith(".") or name.lower().endswith(_TEMPORARY_ENDINGS)
 
 
+def drop_of_file(path: str) -> str:
+    """Return the drop that a file of the inbox belongs to."""
+    folder, slash, name = path.rpartition("/")
+    if not slash and form(name):
+        folder = f"{name}/"  # it is what comes out of it
+    return drop_of(folder)
+
+
 def drop_of(folder: str) -> str:
-    """Return the drop that a folder of the inbox belongs to."""
-    top = folder.partition("/")[0]
+    """Return the drop that a folder belongs to, be it one of the inbox or in a bundle."""
+    top, slash, below = folder.partition("/")
     if not top:
         return LOOSE
+    if slash and (not below or below.startswith("/")):
+        top = stem(top)
     return _apart_from_loose(top) if top.startswith(LOOSE) else top
 
 
@@ -131,7 +153,13 @@ def _apart_from_loose(name: str) -> str:
     return raw[: NAME_MOST_BYTES - 9].decode(errors="ignore") + "~" + digest
 
 
-def listing(inbox: Path, before: Drops | None = None) -> Listing | None:
+Inside = Callable[[Entry], Iterable[Folder]]
+"""Returns the folders of what came out of a bundle, if anything has."""
+
+
+def listing(
+    inbox: Path, before: Drops | None = None, inside: Inside = lambda _: ()
+) -> Listing | None:
     """List the inbox; None if it is not there, which says nothing about its files.
 
     before: what an earlier listing found. Folders that are the same are given as these objects.
@@ -140,7 +168,7 @@ def listing(inbox: Path, before: Drops | None = None) -> Listing | None:
         found = inbox.stat()
         if not stat.S_ISDIR(found.st_mode):
             return None
-        walk = _Walk(inbox, before or {})
+        walk = _Walk(inbox, before or {}, inside)
         walk.go()
         after = inbox.stat()
     except OSError:
@@ -154,11 +182,12 @@ def listing(inbox: Path, before: Drops | None = None) -> Listing | None:
 class _Walk:
     """One way through the inbox."""
 
-    def __init__(self, inbox: Path, before: Drops) -> None:
+    def __init__(self, inbox: Path, before: Drops, inside: Inside) -> None:
         self.drops: Drops = {}
         self.unreadable: list[str] = []
         self._inbox = os.fspath(inbox)
         self._before = before
+        self._inside = inside
 
     def go(self) -> None:
         """Look into every folder; raises OSError if the inbox itself cannot be listed."""
@@ -178,8 +207,15 @@ class _Walk:
                 continue
             todo += below
             if folder.names:
-                known = before.get(path)
-                self._keep({path: known if known == folder else folder})
+                self._keep_folder(folder)
+            for number, name in enumerate(folder.names):
+                if form(name):
+                    for within in self._inside(folder.entry(number)):
+                        self._keep_folder(within)
+
+    def _keep_folder(self, folder: Folder) -> None:
+        known = self._before.get(drop_of(folder.path), {}).get(folder.path)
+        self._keep({folder.path: known if known == folder else folder})
 
     def _keep(self, folders: Mapping[str, Folder]) -> None:
         for path, folder in folders.items():

@@ -25,6 +25,7 @@ class Kind(StrEnum):
     NOT_DICOM = "not-dicom"
     TEMPORARY = "temporary-name"
     UNREADABLE = "unreadable"
+    BUNDLE = "archive"
     UNPACKED = "unpacked"
     MARKER = "ready-marker"
 

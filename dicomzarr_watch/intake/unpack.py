@@ -22,7 +22,7 @@ from typing import BinaryIO, Final
 from dicomzarr_watch import lockfile
 from dicomzarr_watch.errors import from_state_error
 from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.intake.bundle import Form, Limits, MemberKind, Roll, form
+from dicomzarr_watch.intake.bundle import Form, Limits, MemberKind, Roll, form, too_deep
 from dicomzarr_watch.intake.members import members
 from dicomzarr_watch.intake.peek import Kind, Peek, peek
 from dicomzarr_watch.source import opened
@@ -85,6 +85,8 @@ def unpack(task: Unpacking) -> int:
     Others may ask for the same at the same time. Raises RejectError with a code of the bundle's,
     SourceChangedError, or RetryError for what the system refuses; then neither is there.
     """
+    if task.limits.depth < 1:
+        raise too_deep(task.limits.depth)
     try:
         task.place.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _alone(task):

@@ -18,9 +18,13 @@ SCHEMA_VERSION: Final = 1
 
 
 class Fate(StrEnum):
-    """The outcomes. REJECTED files are left where they are; so are IGNORED ones, no DICOM."""
+    """The outcomes. REJECTED files are left where they are; so are IGNORED ones, no DICOM.
+
+    UNPACKED: what came out of it has outcomes of its own.
+    """
 
     ARCHIVED = "archived"
+    UNPACKED = "unpacked"
     REJECTED = "rejected"
     IGNORED = "ignored"
     WAITING = "waiting"
@@ -31,6 +35,7 @@ _FATE_OF_KIND: Final = {
     "temporary-name": Fate.IGNORED,
     "ready-marker": Fate.IGNORED,
     "unreadable": Fate.REJECTED,
+    "unpacked": Fate.UNPACKED,
 }
 
 
@@ -41,6 +46,8 @@ def fate(file: FileRow, job: Job | None) -> tuple[Fate, str]:
         return of_kind, file.kind
     if job is None or job.state not in (State.DONE, State.REJECTED):
         return Fate.WAITING, job.code if job else ""
+    if job.state is State.DONE and file.kind == "archive":
+        return Fate.UNPACKED, ""
     if job.state is State.DONE:
         return Fate.ARCHIVED, ""  # whether at this attempt or before a restart is the same
     return Fate.REJECTED, job.code

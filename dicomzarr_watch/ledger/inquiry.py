@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import Any, Final
 
 from dicomzarr_watch.ledger.account import fate
 from dicomzarr_watch.ledger.jobs import Job, State
 from dicomzarr_watch.ledger.rows import ArrivingRow, FileRow
 from dicomzarr_watch.ledger.store import Ledger
+from dicomzarr_watch.outcome import UNPACKED
 
 _WAITS: Final = {
     "settle": "it settles: no file of it may change for settle_s",
@@ -22,6 +22,9 @@ _STATES: Final = {
     State.REJECTED: "it was given up; `retry` tries it again",
     State.WITHDRAWN: "its files changed; another job has them",
 }
+
+
+_UNPACKED: Final = "what came out of it is known by itself"
 
 
 def about(ledger: Ledger, what: str) -> list[dict[str, Any]]:
@@ -49,9 +52,9 @@ def job_facts(job: Job) -> dict[str, Any]:
 
 
 def _file(ledger: Ledger, what: str) -> list[dict[str, Any]]:
-    parts = PurePath(what).parts
-    for start in range(len(parts)):
-        file = ledger.file("/".join(parts[start:]))
+    starts = [0, *(at + 1 for at, letter in enumerate(what) if letter == "/")]
+    for start in starts:
+        file = ledger.file(what[start:])
         if file is not None:
             return [_file_facts(ledger, file)]
     return []
@@ -66,11 +69,11 @@ def _file_facts(ledger: Ledger, file: FileRow) -> dict[str, Any]:
         "code": code,
         "present": file.is_present,
     }
-    if file.kind != "dicom":
+    if file.kind not in ("dicom", "archive"):
         return found | {"why": file.kind}
     job = went_through or _latest(ledger, file)
     arriving = [a for a in ledger.arriving() if (a.drop, a.series_uid) == _key(file)]
-    why = _waits(arriving[0]) if arriving else _STATES[job.state] if job else "it was just seen"
+    why = _waits(arriving[0]) if arriving else _stands(job) if job else "it was just seen"
     return found | {"series": file.series_uid, "why": why} | (job_facts(job) if job else {})
 
 
@@ -84,6 +87,10 @@ def _latest(ledger: Ledger, file: FileRow) -> Job | None:
     return next((j for j in reversed(jobs) if j.state is not State.WITHDRAWN), None)
 
 
+def _stands(job: Job) -> str:
+    return _UNPACKED if job.code == UNPACKED else _STATES[job.state]
+
+
 def _waits(row: ArrivingRow) -> str:
     return _WAITS.get(row.waits_for, row.waits_for)
 
@@ -95,9 +102,9 @@ def _series(ledger: Ledger, what: str) -> list[dict[str, Any]]:
         if a.series_uid == what
     ]
     jobs = ledger.jobs(series_uid=what)
-    return arriving + [job_facts(job) | {"why": _STATES[job.state]} for job in jobs]
+    return arriving + [job_facts(job) | {"why": _stands(job)} for job in jobs]
 
 
 def _job(ledger: Ledger, what: str) -> list[dict[str, Any]]:
     job = ledger.job(int(what)) if what.isdecimal() else None
-    return [job_facts(job) | {"why": _STATES[job.state]}] if job else []
+    return [job_facts(job) | {"why": _stands(job)}] if job else []

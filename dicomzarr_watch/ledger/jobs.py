@@ -48,6 +48,7 @@ TRANSITIONS: Final[dict[tuple[State, Step], State]] = {
     (State.RUNNING, Step.RETRY): State.QUEUED,
     (State.RUNNING, Step.WITHDRAW): State.WITHDRAWN,
     (State.RUNNING, Step.RECOVER): State.QUEUED,
+    (State.DONE, Step.RETRY): State.QUEUED,  # what it made is gone
     (State.REJECTED, Step.RETRY): State.QUEUED,
     (State.WITHDRAWN, Step.RETRY): State.QUEUED,
 }
@@ -106,7 +107,7 @@ def claimed(job: Job) -> Job:
 
 
 def renewed(job: Job) -> Job:
-    """Give a job that was given up all its attempts again."""
+    """Give a job that is over all its attempts again."""
     again = step(job, Step.RETRY)
     return replace(again, attempts=0, tries=0, losses=0, due_at=0.0, code="")
 

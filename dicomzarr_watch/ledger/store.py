@@ -85,7 +85,7 @@ _JOBS: Final = (
 )
 _REJECTED: Final = (
     "SELECT EXISTS (SELECT 1 FROM files WHERE is_present AND (kind = 'unreadable' OR"
-    " kind = 'dicom' AND job IN (SELECT id FROM jobs WHERE state = ?)))"
+    " kind IN ('dicom', 'archive') AND job IN (SELECT id FROM jobs WHERE state = ?)))"
 )
 
 
@@ -178,7 +178,8 @@ class Ledger:
             rows = self._connection.execute(of_drop, (os.fsencode(drop),))
         else:
             of_series = _FILES + (
-                " WHERE drop_name = ? AND series_uid = ? AND kind = 'dicom' AND is_present"
+                " WHERE drop_name = ? AND series_uid = ? AND kind IN ('dicom', 'archive')"
+                " AND is_present"
                 " ORDER BY path"
             )
             rows = self._connection.execute(of_series, (os.fsencode(drop), series_uid))
@@ -201,6 +202,11 @@ class Ledger:
         """Yield the instance numbers of the files of a series that are in the inbox."""
         found = (row.instance_number for row in self.files(drop, series_uid))
         return (number for number in found if number is not None)
+
+    def archives(self) -> Iterator[FileRow]:
+        """Yield the zip and tar files of the inbox."""
+        query = _FILES + " WHERE kind = 'archive' AND is_present"
+        return map(file_row, self._connection.execute(query))
 
     def file(self, path: str) -> FileRow | None:
         """Return one file by its path in the inbox."""
@@ -303,7 +309,7 @@ class Ledger:
         return self._changed(given_back(job))
 
     def retry(self, job: Job) -> Job:
-        """Queue a job again that was given up, as if it had never been tried."""
+        """Queue a job again that is over, as if it had never been tried."""
         return self._changed(renewed(job))
 
     def withdraw(self, job: Job) -> Job:

@@ -57,7 +57,7 @@ class Event(StrEnum):
     )
     JOB_QUEUED = "job.queued", "a series is complete and waits for a worker"
     JOB_STARTED = "job.started", "an attempt begins"
-    JOB_DONE = "job.done", "the canonical line: archived and verified, or unchanged"
+    JOB_DONE = "job.done", "the canonical line: archived and verified, unchanged, or unpacked"
     JOB_RETRY = "job.retry", "an attempt failed; it is tried again after `pause_s`"
     JOB_REJECTED = "job.rejected", "a series is given up; `code` says why"
     JOB_WITHDRAWN = "job.withdrawn", "the files of a job changed; the series settles again"

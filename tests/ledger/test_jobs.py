@@ -39,7 +39,7 @@ TABLE = """
 .          claim    finish  reject    retry   withdraw   recover
 queued     running  -       -         -       withdrawn  -
 running    -        done    rejected  queued  withdrawn  queued
-done       -        -       -         -       -          -
+done       -        -       -         queued  -          -
 rejected   -        -       -         queued  -          -
 withdrawn  -        -       -         queued  -          -
 """
