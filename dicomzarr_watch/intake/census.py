@@ -12,7 +12,8 @@ from enum import Enum
 from typing import Final, Literal
 
 from dicomzarr_watch.intake.arrival import SeriesFile, SeriesKey, Tally
-from dicomzarr_watch.intake.listing import Drops, Entry, Folder, drop_of
+from dicomzarr_watch.intake.bundle import form
+from dicomzarr_watch.intake.listing import LOOSE, Drops, Entry, Folder, drop_of, drop_of_file
 
 
 class _Mark(Enum):
@@ -59,6 +60,7 @@ class Census:
                 if old is not new and self._compare(old or Folder(path), new or Folder(path), gone):
                     drops.add(drop)
         self.drops = found
+        self._put_last(found.get(LOOSE, {}).get(""))
         return Changes(tuple(gone), frozenset(drops))
 
     def files(self) -> Iterator[tuple[str, Folder, int]]:
@@ -122,6 +124,16 @@ class Census:
         if is_changed:
             self.unread[drop_of(new.path)] = None
         return is_changed or bool(before)
+
+    def _put_last(self, loose: Folder | None) -> None:
+        """Have the drops of bundles among the loose files unread until those have been read."""
+        if loose is None or LOOSE not in self.unread:
+            return
+        for name, counted in zip(loose.names, self._counted[""], strict=True):
+            if counted is UNREAD and form(name):
+                drop = drop_of_file(name)
+                self.unread.pop(drop, None)
+                self.unread[drop] = None
 
     def _key(self, entry: Entry, uid: str | None, *, is_truncated: bool) -> SeriesKey | None:
         """Add a file to its series and return that, if it has any."""
