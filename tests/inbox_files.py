@@ -12,6 +12,8 @@ import pytest
 from dicom_files import EXPLICIT, Encoding, Plain, even, file_bytes
 
 from dicomzarr_watch.identity import Identity
+from dicomzarr_watch.intake.census import Remembered
+from dicomzarr_watch.intake.inbox import Known
 from dicomzarr_watch.intake.listing import Listing, listing
 from dicomzarr_watch.intake.peek import Kind, Peek, peek
 from dicomzarr_watch.outcome import Ended, Outcome
@@ -124,3 +126,13 @@ def unlistable(folder: Path) -> AbstractContextManager[None]:
         raise PermissionError(13, "Permission denied", str(folder))
 
     return before_listing(folder, refuse)
+
+
+def remembered(one: Known) -> Remembered:
+    """Return a file as the ledger remembers it."""
+    said = one.peek
+    uid = said.series_uid if said.kind in (Kind.DICOM, Kind.BUNDLE) else None
+    is_unreadable = said.kind is Kind.UNREADABLE
+    return Remembered(
+        one.entry.path, one.entry.identity.stamp, uid, said.is_truncated, is_unreadable
+    )

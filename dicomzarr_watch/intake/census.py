@@ -14,7 +14,8 @@ from typing import Final, Literal, NamedTuple
 
 from dicomzarr_watch.identity import Stamp
 from dicomzarr_watch.intake.arrival import SeriesFile, SeriesKey, Tally, tally
-from dicomzarr_watch.intake.listing import Drops, Folder, drop_of
+from dicomzarr_watch.intake.bundle import form
+from dicomzarr_watch.intake.listing import LOOSE, Drops, Folder, drop_of, drop_of_file
 
 
 class _Mark(Enum):
@@ -71,6 +72,7 @@ class Census:
                 if old is not new and self._compare(old or Folder(path), new or Folder(path), gone):
                     drops.add(drop)
         self.drops = found
+        self._put_last(found.get(LOOSE, {}).get(""))
         return Changes(tuple(gone), frozenset(drops))
 
     def files(self) -> Iterator[tuple[str, Folder, int]]:
@@ -84,7 +86,7 @@ class Census:
 
     def count(self, folder: Folder, number: int, uid: str | None, *, is_truncated: bool) -> None:
         """Say what an unread file is: one of a series, or none if its UID is None."""
-        key = self._key(folder, uid)
+        key = self._key(folder.path_of(number), uid)
         self._counted[folder.path][number] = key
         if key is not None:
             self._add(key, [SeriesFile(folder.path_of(number), folder.stamp(number), is_truncated)])
@@ -99,7 +101,7 @@ class Census:
             counted = self._counted.setdefault(place, [])
             for uid, of_series in groupby(of_folder, lambda one: one.uid):
                 files = [SeriesFile(path, stamp, cut) for path, stamp, _, cut, _ in of_series]
-                key = self._key(folder, uid)
+                key = self._key(files[0].path, uid)
                 if key is not None:
                     self._add(key, files)
                 counted += [key] * len(files)
@@ -146,11 +148,21 @@ class Census:
             self.unread[drop_of(new.path)] = None
         return is_changed or bool(before)
 
-    def _key(self, folder: Folder, uid: str | None) -> SeriesKey | None:
+    def _put_last(self, loose: Folder | None) -> None:
+        """Have the drops of bundles among the loose files unread until those have been read."""
+        if loose is None or LOOSE not in self.unread:
+            return
+        for name, counted in zip(loose.names, self._counted[""], strict=True):
+            if counted is UNREAD and form(name):
+                drop = drop_of_file(name)
+                self.unread.pop(drop, None)
+                self.unread[drop] = None
+
+    def _key(self, path: str, uid: str | None) -> SeriesKey | None:
         """Return the series of a file, always as the same object."""
         if uid is None:
             return None
-        key = SeriesKey(drop_of(folder.path), uid)
+        key = SeriesKey(drop_of_file(path), uid)
         return self._keys.setdefault(key, key)
 
     def _add(self, key: SeriesKey, files: list[SeriesFile]) -> None:

@@ -21,7 +21,7 @@ from dicomzarr_watch.intake.arrival import (
     Tally,
     arrivals,
 )
-from dicomzarr_watch.intake.bundle import form, is_of_bundle, outermost, series_uid
+from dicomzarr_watch.intake.bundle import form, outermost, series_uid
 from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.intake.census import Census, Remembered
 from dicomzarr_watch.intake.listing import Entry, Folder, Place, drop_of, listing
@@ -153,8 +153,7 @@ class Inbox:
             if at + self._rules.settle_s > now_s and drop not in self._haste
         }
         ready = [drop for drop in self._open if drop not in self._census.unread]
-        keys = [key for drop in ready for key in self._open[drop]]
-        return self._sight(keys, gone=gone, unreadable=found.unreadable)
+        return self._sight(ready, gone=gone, unreadable=found.unreadable)
 
     def read(self, most: int) -> Sight:
         """Read the headers of at most so many files; judge the drops that are read to the end."""
@@ -166,22 +165,21 @@ class Inbox:
             self._census.count(folder, number, _uid(seen), is_truncated=seen.is_truncated)
             if is_news or seen.kind is not Kind.UNREADABLE:
                 changed.append(Known(entry, seen))
-        # a bundle straight in the inbox is read with the loose files, and is a drop of its own
-        bundles = (key for key in self._census.touched if is_of_bundle(key.uid))
-        keys = [key for key in bundles if key.drop not in self._unjudged]
         self._open_touched()
+        ready = []
         while self._unjudged and self._unjudged[0] not in self._census.unread:
-            keys += self._open.get(self._unjudged.popleft(), ())
-        return self._sight(dict.fromkeys(keys), changed=tuple(changed))
+            ready.append(self._unjudged.popleft())
+        return self._sight(ready, changed=tuple(changed))
 
     def _sight(
         self,
-        keys: Collection[SeriesKey],
+        ready: Iterable[str],
         changed: tuple[Known, ...] = (),
         gone: tuple[str, ...] = (),
         unreadable: tuple[str, ...] = (),
     ) -> Sight:
-        """Judge open series."""
+        """Judge the open series of drops that are ready."""
+        keys = [key for drop in ready for key in self._open.get(drop, ())]
         tallies = self._census.tallies
         seen = {key: tallies[key] for key in keys if key in tallies}
         known = {key: a.growth for key in seen if (a := self._open[key.drop][key])}

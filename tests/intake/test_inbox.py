@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inbox_files import OTHER_UID, SERIES_UID, CountingPeek, dicom, put, unlistable
+from inbox_files import OTHER_UID, SERIES_UID, CountingPeek, dicom, put, remembered, unlistable
 
 from dicomzarr_watch.intake.arrival import Rules, SeriesFile, SeriesKey, tally
-from dicomzarr_watch.intake.census import Remembered
 from dicomzarr_watch.intake.inbox import (
     UNREADABLE_AGAIN_MOST_S,
     UNREADABLE_AGAIN_S,
@@ -79,15 +78,6 @@ class Watched(Inbox):
         for key, files in found.items():
             assert self.tally(SeriesKey(*key)) == tally(files)
         return {key: sorted(file.path for file in files) for key, files in found.items()}
-
-
-def remembered(one: Known) -> Remembered:
-    said = one.peek
-    uid = said.series_uid if said.kind is Kind.DICOM else None
-    is_unreadable = said.kind is Kind.UNREADABLE
-    return Remembered(
-        one.entry.path, one.entry.identity.stamp, uid, said.is_truncated, is_unreadable
-    )
 
 
 def waits(sight: Sight) -> dict[tuple[str, str], str]:
