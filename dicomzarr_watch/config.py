@@ -116,9 +116,15 @@ def load(
 
 
 def state_folder(file: Path | None, environment: Mapping[str, str]) -> Path:
-    """Return the state folder alone, for commands that only look at it."""
+    """Return the state folder alone, for commands that only look at it.
+
+    Raises StopError `settings-wrong` if it is no path.
+    """
     given = (_from_file(file) if file else {}) | _from_environment(environment)
-    return Path(given.get("state", Settings.model_fields["state"].default))
+    found = given.get("state", Settings.model_fields["state"].default)
+    if not isinstance(found, str | Path) or found == "":
+        raise _stop([f"state: expected a path, found {found!r}"])
+    return Path(found)
 
 
 def _from_file(file: Path) -> dict[str, Any]:

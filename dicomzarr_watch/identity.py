@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+Stamp = tuple[int, int, int, int]
+"""The four numbers of an identity, each in 64 bits with a sign."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Identity:
@@ -18,11 +21,15 @@ class Identity:
     @classmethod
     def of(cls, stat: os.stat_result) -> Identity:
         """Take the identity from a stat of the file."""
-        return cls(*numbers(stat))
+        return cls(*stamp(stat))
+
+    @property
+    def stamp(self) -> Stamp:
+        return self.size, self.mtime_ns, self.ctime_ns, self.inode
 
 
-def numbers(stat: os.stat_result) -> tuple[int, int, int, int]:
-    """Return the four numbers of an identity, each in 64 bits with a sign.
+def stamp(stat: os.stat_result) -> Stamp:
+    """Return the four numbers of an identity.
 
     Some file systems number files beyond, and a time after the year 2262 is beyond as well.
     """

@@ -87,6 +87,15 @@ def test_the_state_folder_is_found_without_the_rest() -> None:
     assert state_folder(None, {}) == Settings.model_fields["state"].default
 
 
+@pytest.mark.parametrize("value", ["7", '["/a"]', '""'])
+def test_a_state_folder_that_is_no_path_is_a_wrong_setting(value: str) -> None:
+    file = Path("settings.toml")
+    file.write_text(f"state = {value}")
+    with pytest.raises(StopError, match="state: expected a path, found") as error:
+        state_folder(file, {})
+    assert error.value.code == "settings-wrong"
+
+
 def test_settings_do_not_change() -> None:
     found = loaded()
     with pytest.raises(ValidationError, match="frozen"):

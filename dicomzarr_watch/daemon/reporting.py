@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Final
 from dicomzarr_watch.archive.disk import write_durably
 from dicomzarr_watch.daemon.watching import Watching
 from dicomzarr_watch.intake.bundles import Bundles
-from dicomzarr_watch.ledger.account import account
+from dicomzarr_watch.ledger.account import account, as_json
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log, Name
 
@@ -59,7 +58,7 @@ class Reporting:
         start_s = time.monotonic()
         jobs = {job.id: job for job in self._ledger.jobs(drop=drop)}
         found = account(drop, self._ledger.files(drop), jobs)
-        data = json.dumps(found, indent=1).encode() + b"\n"
+        data = as_json(found)
         path = self._output / drop / "drop.json"
         if not (path.exists() and path.read_bytes() == data):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import astuple
 from threading import Event as Flag
 from typing import Final
@@ -12,9 +12,10 @@ from dicomzarr_watch.config import Settings
 from dicomzarr_watch.intake.arrival import Arrival, Rules, SeriesKey, Tally, gaps
 from dicomzarr_watch.intake.bundle import form, is_of_bundle, outermost
 from dicomzarr_watch.intake.bundles import Bundles
+from dicomzarr_watch.intake.census import Remembered
 from dicomzarr_watch.intake.inbox import Inbox, Known, Sight
 from dicomzarr_watch.intake.listing import Entry, Place, drop_of_file
-from dicomzarr_watch.intake.peek import Kind, Peek
+from dicomzarr_watch.intake.peek import Kind
 from dicomzarr_watch.intake.wakeup import Wakeup
 from dicomzarr_watch.ledger.jobs import Job, State
 from dicomzarr_watch.ledger.rows import ArrivingRow, FileRow
@@ -65,7 +66,7 @@ class Watching:
         for row in ledger.archives():
             if not self._is_unpacked(row):
                 complete.pop(SeriesKey(row.drop, row.series_uid), None)  # to be offered again
-        known = map(_known, ledger.files())
+        known = _remembered(ledger)
         self._inbox = Inbox(
             settings.inbox,
             rules,
@@ -289,12 +290,10 @@ def _row(known: Known) -> FileRow:
     )
 
 
-def _known(row: FileRow) -> Known:
-    """Return what `_row` wrote down."""
-    said = Peek(
-        Kind(row.kind),
-        row.series_uid,
-        is_truncated=row.is_truncated,
-        instance_number=row.instance_number,
-    )
-    return Known(Entry(row.path, row.identity), said)
+def _remembered(ledger: Ledger) -> Iterator[Remembered]:
+    """Yield what `_row` wrote down of the files that were in the inbox."""
+    for path, stamp, kind, uid, is_truncated in ledger.present():
+        own = uid if kind in (Kind.DICOM, Kind.BUNDLE) else None
+        is_left_alone = kind == Kind.NOT_DICOM and form(path) and not outermost(path)
+        is_unread = kind == Kind.UNREADABLE or bool(is_left_alone)
+        yield Remembered(path, stamp, own, is_truncated, is_unread)

@@ -24,7 +24,7 @@ from pydicom.filereader import read_dataset
 
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.instance import Header
-from dicomzarr_watch.dicom.part10 import Element, Part10
+from dicomzarr_watch.dicom.part10 import VRS, Element, Part10
 from dicomzarr_watch.dicom.plain import plain
 
 INLINE_LIMIT_BYTES: Final = 1024
@@ -79,6 +79,8 @@ class Elements:
             if number is None:
                 number = self._numbers[key] = len(self._converted)
                 found = self._reference(file.part10, element) or _simple(file, element, raw)
+                if found is None and element.vr and element.vr not in VRS:
+                    found = self._unread(header, element)
                 self._converted.append(found or {})
                 if found is None:
                     unknown.append((element, number))
@@ -159,7 +161,11 @@ class Elements:
         try:
             return _to_json(header, context, [element])[0]
         except Exception:  # noqa: BLE001 - the same
-            self.unreadable.add(element.tag)
+            return self._unread(header, element)
+
+    def _unread(self, header: Header, element: Element) -> Json | ByReference:
+        """Say that an element cannot be read, and what its bytes are."""
+        self.unreadable.add(element.tag)
         vr = element.vr.decode("latin-1") or "UN"
         if header.part10.inflated is None:
             return ByReference(vr, self.files, element.value, element.end)
@@ -183,7 +189,9 @@ def _to_json(header: Header, context: _Context, elements: Sequence[Element]) -> 
         return []
     is_meta = elements[0].tag >> 16 == 2
     together = elements if is_meta else {*context.around(elements), *elements}
-    raw = b"".join(header.encoded(e) for e in sorted(together, key=lambda e: e.start))
+    # what has a VR comes first: pydicom tells the encoding by that, and knows elements without
+    ordered = sorted(together, key=lambda e: (not e.vr, e.start))
+    raw = b"".join(map(header.encoded, ordered))
     with warnings.catch_warnings(), disable_value_validation():
         warnings.simplefilter("ignore")
         dataset: Dataset = read_dataset(

@@ -34,6 +34,7 @@ _SHORT_VRS: Final = frozenset(
     b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
 )
 _LONG_VRS: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+VRS: Final = _SHORT_VRS | _LONG_VRS
 _DELIMITERS: Final = frozenset({tags.ITEM, tags.ITEM_DELIMITER, tags.SEQUENCE_DELIMITER})
 _FIRST_GROUPS: Final = frozenset({0x0002, 0x0008})
 _FIRST_GROUPS_END: Final = 0x00300000

@@ -44,7 +44,8 @@ class Child:
 
     @property
     def is_alive(self) -> bool:
-        return self._process.is_alive()
+        """Whether a child that waits is there; its pipe ends before its end is known otherwise."""
+        return not self._results.poll() and self._process.is_alive()
 
     def done(self, task: Task, timeout_s: float) -> Outcome:
         """Have a job done and wait; a child that does not see it through is fit for no other."""

@@ -32,7 +32,8 @@ ORPHANS_WAIT_S: Final = 30.0
 IDLE_S: Final = 30.0
 """How long children wait for work before their memory is given back."""
 
-_PRELOAD: Final = ("__main__", "dicomzarr_watch.engine.job", "zarrs")
+_PRELOAD: Final = ("__main__", "dicomzarr_watch.engine.job", "numpy.ma", "zarrs")
+"""What a job imports; zarr and numpy leave some of it to the first who needs it."""
 _WITNESS: Final = "dicomzarr_watch.archive.witness"
 
 

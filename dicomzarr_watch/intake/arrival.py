@@ -10,12 +10,17 @@ own; the files' times are compared, never believed.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import pairwise
+from typing import Final, NamedTuple
 
-from dicomzarr_watch.identity import Identity
+from dicomzarr_watch.identity import Stamp
+
+_MARKS: Final = 1 << 256
+_STAMP: Final = struct.Struct("<4q")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,12 +31,11 @@ class SeriesKey:
     uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesFile:
-    """A file of a series as it is seen."""
+class SeriesFile(NamedTuple):
+    """A file of a series as it is seen; stamp: the numbers of its identity."""
 
     path: str
-    identity: Identity
+    stamp: Stamp
     is_truncated: bool = False
 
 
@@ -52,33 +56,35 @@ class Tally:
     def fingerprint(self) -> str:
         return f"{self.mark:064x}"
 
-    def plus(self, file: SeriesFile) -> Tally:
-        return self._with(file, 1)
-
-    def minus(self, file: SeriesFile) -> Tally:
-        return self._with(file, -1)
-
-    def _with(self, file: SeriesFile, count: int) -> Tally:
+    def plus(self, other: Tally) -> Tally:
+        """Return the sums over these files and others."""
         return Tally(
-            self.files + count,
-            self.bytes + count * file.identity.size,
-            self.truncated + count * file.is_truncated,
-            (self.mark + count * _hash(file)) % (1 << 256),
+            self.files + other.files,
+            self.bytes + other.bytes,
+            self.truncated + other.truncated,
+            (self.mark + other.mark) % _MARKS,
+        )
+
+    def minus(self, other: Tally) -> Tally:
+        """Return the sums over these files without some of them."""
+        return Tally(
+            self.files - other.files,
+            self.bytes - other.bytes,
+            self.truncated - other.truncated,
+            (self.mark - other.mark) % _MARKS,
         )
 
 
 def tally(files: Iterable[SeriesFile]) -> Tally:
     """Return the sums over some files."""
-    found = Tally()
-    for file in files:
-        found = found.plus(file)
-    return found
-
-
-def _hash(file: SeriesFile) -> int:
-    i = file.identity
-    line = f"{file.path}\0{i.size} {i.mtime_ns} {i.ctime_ns} {i.inode}"
-    return int.from_bytes(hashlib.sha256(line.encode("utf-8", "surrogateescape")).digest())
+    count = size = truncated = mark = 0
+    for path, stamp, is_truncated in files:
+        count += 1
+        size += stamp[0]
+        truncated += is_truncated
+        state = _STAMP.pack(*stamp) + path.encode("utf-8", "surrogateescape")
+        mark += int.from_bytes(hashlib.sha256(state).digest())
+    return Tally(count, size, truncated, mark % _MARKS)
 
 
 @dataclass(frozen=True, slots=True)

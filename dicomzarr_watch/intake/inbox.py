@@ -23,7 +23,7 @@ from dicomzarr_watch.intake.arrival import (
 )
 from dicomzarr_watch.intake.bundle import form, outermost, series_uid
 from dicomzarr_watch.intake.bundles import Bundles
-from dicomzarr_watch.intake.census import Census
+from dicomzarr_watch.intake.census import Census, Remembered
 from dicomzarr_watch.intake.listing import Entry, Folder, Place, drop_of, listing
 from dicomzarr_watch.intake.peek import Kind, Peek, Peeks
 
@@ -67,7 +67,7 @@ class Inbox:
         self,
         folder: Path,
         rules: Rules,
-        known: Iterable[Known] = (),
+        known: Iterable[Remembered] = (),
         *,
         complete: Mapping[SeriesKey, str] | None = None,
         bundles: Bundles | None = None,
@@ -98,7 +98,7 @@ class Inbox:
         self._again: dict[str, tuple[int, float]] = {}
         self._reading: Iterator[tuple[str, Folder, int]] = iter(())
         self._unjudged: deque[str] = deque()
-        self._remember(known)
+        self._census.remember(self._noted(known))
         self._open_touched()
         for key, fingerprint in (complete or {}).items():
             tally = self._census.tallies.get(key)
@@ -257,20 +257,19 @@ class Inbox:
     def _is_bundle(self, path: str) -> bool:
         return self._bundles is not None and form(path) is not None and not outermost(path)
 
+    def _noted(self, known: Iterable[Remembered]) -> Iterator[Remembered]:
+        """Have what was not read before read again."""
+        for one in known:
+            if one.is_unread:
+                self._again[one.path] = (0, float("-inf"))
+            yield one
+
     def _try_again(self, now_s: float) -> None:
         """Have files read again that could not be; forget those that changed or are gone."""
         self._again = {p: t for p, t in self._again.items() if self._census.is_read(p)}
         for path, (_, at) in self._again.items():
             if at <= now_s:
                 self._census.forget(path)
-
-    def _remember(self, known: Iterable[Known]) -> None:
-        for one in known:
-            self._census.remember(one.entry, _uid(one.peek), is_truncated=one.peek.is_truncated)
-            if one.peek.kind is Kind.UNREADABLE:
-                self._again[one.entry.path] = (0, float("-inf"))
-            elif one.peek.kind is Kind.NOT_DICOM and self._is_bundle(one.entry.path):
-                self._census.forget(one.entry.path)  # they were left alone before
 
 
 def _uid(found: Peek) -> str | None:

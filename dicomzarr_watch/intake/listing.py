@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from dicomzarr_watch.identity import Identity, numbers
+from dicomzarr_watch.identity import Identity, Stamp, stamp
 from dicomzarr_watch.intake.bundle import INSIDE, NAME_MOST_BYTES, form, stem
 
 LOOSE: Final = "_loose"
@@ -89,13 +89,16 @@ class Folder:
     names: list[str] = field(default_factory=list)
     stamps: array[int] = field(default_factory=lambda: array("q"))
 
-    def stamp(self, number: int) -> array[int]:
-        return self.stamps[4 * number : 4 * number + 4]
+    def stamp(self, number: int) -> Stamp:
+        size, mtime_ns, ctime_ns, inode = self.stamps[4 * number : 4 * number + 4]
+        return size, mtime_ns, ctime_ns, inode
+
+    def path_of(self, number: int) -> str:
+        name = self.names[number]
+        return f"{self.path}/{name}" if self.path else name
 
     def entry(self, number: int) -> Entry:
-        name = self.names[number]
-        path = f"{self.path}/{name}" if self.path else name
-        return Entry(path, Identity(*self.stamp(number)))
+        return Entry(self.path_of(number), Identity(*self.stamp(number)))
 
 
 Drops = dict[str, dict[str, Folder]]
@@ -233,5 +236,5 @@ class _Walk:
                 continue  # gone since its folder was read
             if stat.S_ISREG(state.st_mode):
                 folder.names.append(child.name)
-                folder.stamps.extend(numbers(state))
+                folder.stamps.extend(stamp(state))
         return folder, below

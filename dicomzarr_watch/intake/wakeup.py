@@ -143,5 +143,6 @@ def _threads() -> frozenset[BaseThread]:
 
 
 def quieten() -> None:
-    """Keep watchdog's own log lines back: they name paths."""
+    """Keep watchdog's own log lines and warnings back: they name paths."""
     logging.getLogger("watchdog").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)

@@ -5,6 +5,7 @@ The rule: every file that entered the inbox has exactly one outcome.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -61,6 +62,14 @@ def account(drop: str, files: Iterable[FileRow], jobs: Mapping[int, Job]) -> dic
         "counts": dict(sorted(Counter(row["outcome"] for row in rows).items())),
         "files": rows,
     }
+
+
+def as_json(document: Mapping[str, Any]) -> bytes:
+    """Return drop.json as it stands on disk, a line for each file."""
+    files = ",\n  ".join(map(json.dumps, document["files"]))
+    lines = [f' "{k}": {json.dumps(v)}' for k, v in document.items() if k != "files"]
+    lines.append(f' "files": [\n  {files}\n ]' if files else ' "files": []')
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
 def _row(file: FileRow, job: Job | None) -> dict[str, Any]:

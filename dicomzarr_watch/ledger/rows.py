@@ -43,7 +43,7 @@ def file_values(row: FileRow) -> tuple[Any, ...]:
     return (
         os.fsencode(row.path),
         os.fsencode(row.drop),
-        *numbers(row.identity),
+        *row.identity.stamp,
         row.kind,
         row.series_uid,
         row.is_truncated,
@@ -58,11 +58,6 @@ def file_row(row: tuple[Any, ...]) -> FileRow:
     is_present, job = rest
     names = os.fsdecode(path), os.fsdecode(drop)
     return FileRow(*names, identity, kind, uid, bool(is_truncated), number, job, bool(is_present))
-
-
-def numbers(identity: Identity) -> tuple[int, int, int, int]:
-    """Return the columns of an identity."""
-    return identity.size, identity.mtime_ns, identity.ctime_ns, identity.inode
 
 
 def job_values(job: Job) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from dicomzarr_watch import lockfile
 from dicomzarr_watch.errors import StopError
-from dicomzarr_watch.identity import Identity
+from dicomzarr_watch.identity import Identity, Stamp
 from dicomzarr_watch.ledger.jobs import (
     ACTIVE,
     Job,
@@ -37,7 +37,6 @@ from dicomzarr_watch.ledger.rows import (
     file_values,
     job_row,
     job_values,
-    numbers,
 )
 
 SCHEMA_VERSION: Final = 3
@@ -186,6 +185,19 @@ class Ledger:
             rows = self._connection.execute(of_series, (os.fsencode(drop), series_uid))
         return map(file_row, rows)
 
+    def present(self) -> Iterator[tuple[str, Stamp, str, str, bool]]:
+        """Yield of each file in the inbox path, stamp, kind, series UID, whether it is truncated.
+
+        There may be a million of them, so they are no FileRows.
+        """
+        rows = self._connection.execute(
+            "SELECT path, size, mtime_ns, ctime_ns, inode, kind, series_uid, is_truncated"
+            " FROM files WHERE is_present ORDER BY path"
+        )
+        for path, size, mtime_ns, ctime_ns, inode, kind, uid, is_truncated in rows:
+            stamp = (size, mtime_ns, ctime_ns, inode)
+            yield os.fsdecode(path), stamp, kind, uid, bool(is_truncated)
+
     def instance_numbers(self, drop: str, series_uid: str) -> Iterator[int]:
         """Yield the instance numbers of the files of a series that are in the inbox."""
         found = (row.instance_number for row in self.files(drop, series_uid))
@@ -310,7 +322,7 @@ class Ledger:
         with self.together():
             self._update(job)
             self._connection.executemany(
-                marked, ((job.id, os.fsencode(path), *numbers(of)) for path, of in files)
+                marked, ((job.id, os.fsencode(path), *of.stamp) for path, of in files)
             )
             self._owe([job.drop])
         return job

@@ -7,6 +7,7 @@ folder.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -17,7 +18,7 @@ import warnings
 from collections.abc import Callable, MutableMapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Self, TextIO
+from typing import Any, Final, Self, TextIO, cast
 
 import structlog
 
@@ -63,6 +64,7 @@ class Event(StrEnum):
     OUTPUT_PAUSED = "output.paused", "the output cannot take results; jobs wait"
     OUTPUT_RESUMED = "output.resumed", "the output takes results again"
     DROP_FINISHED = "drop.finished", "drop.json says what became of every file"
+    LOG_LOST = "log.lost", "the log could not be written for a while; so many lines are missing"
     LIBRARY_WARNING = "library.warning", "a library warned; its words only with plain identifiers"
 
 
@@ -73,21 +75,25 @@ class Name(str):
 
 
 class Log:
-    """Writes events; there is one, made at start and passed on."""
+    """Writes events; there is one, made at start and passed on.
+
+    A log that cannot be written is no reason to stop: lines are counted until one is taken again.
+    """
 
     def __init__(self, logger: Any, key: bytes, identifiers: Identifiers) -> None:
         self._logger = logger
         self._key = key
         self._is_plain = identifiers is Identifiers.PLAIN
+        self._lost = 0
 
     def info(self, event: Event, **fields: object) -> None:
-        self._logger.info(event.value, **self._shown(fields))
+        self._say(self._logger.info, event, fields)
 
     def warning(self, event: Event, **fields: object) -> None:
-        self._logger.warning(event.value, **self._shown(fields))
+        self._say(self._logger.warning, event, fields)
 
     def error(self, event: Event, **fields: object) -> None:
-        self._logger.error(event.value, **self._shown(fields))
+        self._say(self._logger.error, event, fields)
 
     def shown(self, name: str) -> str:
         """Return a name as it stands in the log."""
@@ -96,6 +102,15 @@ class Log:
     def private(self, text: str) -> dict[str, str]:
         """Return words that may name the data as a field, if the settings let them be seen."""
         return {"private": text} if self._is_plain and text else {}
+
+    def _say(self, say: Callable[..., None], event: Event, fields: dict[str, object]) -> None:
+        try:
+            if self._lost:
+                self._logger.warning(Event.LOG_LOST.value, lines=self._lost)
+                self._lost = 0
+            say(event.value, **self._shown(fields))
+        except OSError:
+            self._lost += 1
 
     def _shown(self, fields: dict[str, object]) -> dict[str, object]:
         return {key: self._value(value) for key, value in fields.items()}
@@ -131,18 +146,15 @@ def identifier_key(state: Path) -> bytes:
 
 def open_log(settings: Settings, key: bytes) -> Log:
     """Start logging as the settings say; libraries' warnings are counted in, not quoted."""
-    stream: TextIO = sys.stderr
+    stream: TextIO | _LogFile = sys.stderr
     if settings.log_file is not None:
         settings.log_file.parent.mkdir(parents=True, exist_ok=True)
-        # names need not be text: stderr writes such bytes as \xff, and so does the file
-        stream = settings.log_file.open(
-            "a", encoding="utf-8", errors="backslashreplace", buffering=1
-        )
+        stream = _LogFile(settings.log_file)
     is_text = settings.log_format is LogFormat.TEXT or (
         settings.log_format is LogFormat.AUTO and stream.isatty()
     )
     logger = structlog.wrap_logger(
-        structlog.WriteLogger(stream),
+        structlog.WriteLogger(cast("TextIO", stream)),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -154,7 +166,30 @@ def open_log(settings: Settings, key: bytes) -> Log:
     return log
 
 
-def _readable(stream: TextIO) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
+class _LogFile:
+    """A file that takes a line whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags, 0o666)
+
+    def isatty(self) -> bool:
+        return False
+
+    def write(self, line: str) -> None:
+        # names need not be text: stderr writes such bytes as \xff, and so does the file
+        data = line.encode("utf-8", "backslashreplace")
+        count = os.write(self._descriptor, data)
+        if count < len(data):
+            size = os.fstat(self._descriptor).st_size
+            os.ftruncate(self._descriptor, size - count)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def flush(self) -> None:
+        """Do nothing: what is written is with the system."""
+
+
+def _readable(stream: TextIO | _LogFile) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
     return structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=18)
 
 

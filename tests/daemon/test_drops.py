@@ -227,9 +227,13 @@ def test_names_as_long_as_can_be_work_from_drop_to_restore(daemon: Daemon, kind:
     (whole / name).write_bytes(content)
     (whole if top else whole / name).rename(daemon.inbox / (top or name))
     drop = daemon.wait("job.done", series=uid)["drop"]
-    daemon.wait("drop.finished", drop=drop)
-    shutil.rmtree(whole, ignore_errors=True)
     path = f"{top}/{name}" if top else name
+    daemon.wait("drop.finished", drop=drop)
+    count = 1  # the drop of all loose files may have been finished before
+    while path not in fates(daemon.output / drop):
+        count += 1
+        daemon.wait("drop.finished", count=count, drop=drop)
+    shutil.rmtree(whole, ignore_errors=True)
     assert fates(daemon.output / drop)[path] == "archived"
     (store,) = [
         found

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 import tracemalloc
 import warnings
 from collections.abc import Callable, Sequence
@@ -347,6 +348,29 @@ def test_an_element_that_cannot_be_read_is_kept_as_bytes(
         return
     assert elements.unreadable == {tag}
     assert base64.b64decode(inlined(shared, [data])[key]["InlineBinary"]) == value
+
+
+def test_odd_elements_say_the_same_whatever_else_is_new() -> None:
+    """An unknown VR has a length of its own kind; an element without VR stands as in implicit."""
+    contents = []
+    for name, number in ((b"Name", 1), (b"Nome", 1), (b"Name", 2), (b"Nome", 3)):
+        parts = [
+            dataset_bytes([Plain(0x00080060, "CS", b"MR")], EXPLICIT),
+            dataset_bytes([us(0x00280103, 0)], IMPLICIT),
+            struct.pack("<HH2sHI", 0x0040, 0x0012, b"ZZ", 0, 4) + name,
+            dataset_bytes([Plain(0x00404000, "LT", b"ID%d " % number)], EXPLICIT),
+            dataset_bytes([Plain(0x00404010, "ST", name)], IMPLICIT),
+        ]
+        contents.append(file_bytes([]) + b"".join(parts))
+    for gather in (gathered, gathered_in_turn):
+        elements = gather(*contents)
+        found = rebuilt(elements.document(range(4), named), 4)
+        assert elements.unreadable == {0x00400012}
+        for n, one in enumerate(found):
+            (alone,) = rebuilt(gathered(contents[n]).document([0], named), 1)
+            assert texts(inlined(one, contents)) == texts(inlined(alone, contents[n:]))
+            assert one["00400012"]["vr"] == "ZZ"
+        assert [one["00404000"]["Value"] for one in found] == [["ID1"], ["ID1"], ["ID2"], ["ID3"]]
 
 
 def test_what_stands_behind_the_pixel_data_is_told_too() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from bundle_files import bundled
-from inbox_files import OTHER_UID, SERIES_UID, dicom, put
+from inbox_files import OTHER_UID, SERIES_UID, dicom, put, remembered
 
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.arrival import Rules, SeriesKey
@@ -270,7 +270,7 @@ def test_after_a_restart_nothing_is_news(folder: Path, bundles: Bundles) -> None
     complete = {key: tally.fingerprint for key in keys if (tally := inbox.tally(key))}
     assert len(complete) == 3
     fresh = Bundles(folder, folder.parent / "copies", LIMITS)
-    inbox = Inbox(folder, RULES, known, complete=complete, bundles=fresh)
+    inbox = Inbox(folder, RULES, map(remembered, known), complete=complete, bundles=fresh)
     (sight,) = looked(inbox, 0.0)
     assert (sight.arrivals, sight.over, sight.changed, sight.gone) == ((), (), (), ())
 
@@ -301,7 +301,7 @@ def test_without_bundles_they_are_files_like_others_and_with_them_again_read(
 ) -> None:
     known = seen(looked(Inbox(folder, RULES), 0.0))
     assert [one.peek.kind for one in known] == [Kind.NOT_DICOM]
-    again = seen(looked(Inbox(folder, RULES, known, bundles=bundles), 0.0))
+    again = seen(looked(Inbox(folder, RULES, map(remembered, known), bundles=bundles), 0.0))
     assert [one.peek.kind for one in again] == [Kind.BUNDLE]
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from array import array
-from dataclasses import astuple
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.arrival import SeriesFile, SeriesKey, Tally, tally
-from dicomzarr_watch.intake.census import Census
+from dicomzarr_watch.intake.census import Census, Remembered
 from dicomzarr_watch.intake.listing import Drops, Entry, Folder
 
 paths = st.sampled_from(("1", "2", "a/1", "a/2", "a/deep/1", "b/1"))
@@ -37,7 +34,7 @@ def listed(files: dict[str, Identity], before: Drops) -> Drops:
         place, _, name = path.rpartition("/")
         folder = found.setdefault(entry.drop, {}).setdefault(place, Folder(place))
         folder.names.append(name)
-        folder.stamps.extend(array("q", astuple(identity)))
+        folder.stamps.extend(identity.stamp)
     for drop, folders in found.items():
         for place, folder in folders.items():
             if before.get(drop, {}).get(place) == folder:
@@ -52,7 +49,7 @@ def tallies(files: dict[str, Identity]) -> dict[SeriesKey, Tally]:
         if said is not None:
             key = SeriesKey(Entry(path, identity).drop, said)
             found.setdefault(key, []).append(
-                SeriesFile(path, identity, is_truncated=is_truncated(identity))
+                SeriesFile(path, identity.stamp, is_truncated(identity))
             )
     return {key: tally(of) for key, of in found.items()}
 
@@ -91,8 +88,10 @@ def test_what_was_remembered_is_as_if_it_had_been_read(
     known: dict[str, Identity], files: dict[str, Identity]
 ) -> None:
     census = Census()
-    for path, state in known.items():
-        census.remember(Entry(path, state), uid(state), is_truncated=is_truncated(state))
+    census.remember(
+        Remembered(path, state.stamp, uid(state), is_truncated(state))
+        for path, state in known.items()
+    )
     assert census.tallies == tallies(known)
     changes = census.take_in(listed(files, {}))
     assert set(changes.gone) == known.keys() - files.keys()
@@ -107,8 +106,7 @@ def test_a_file_that_is_forgotten_is_read_again(
     files: dict[str, Identity], data: st.DataObject
 ) -> None:
     census = Census()
-    for path, state in files.items():
-        census.remember(Entry(path, state), None, is_truncated=False)
+    census.remember(Remembered(path, state.stamp, None) for path, state in files.items())
     path = data.draw(st.sampled_from(sorted(files)))
     census.forget(path)
     assert [folder.entry(n).path for _, folder, n in census.files()] == [path]

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inbox_files import OTHER_UID, SERIES_UID, CountingPeek, dicom, put, unlistable
+from inbox_files import (
+    OTHER_UID,
+    SERIES_UID,
+    CountingPeek,
+    dicom,
+    put,
+    remembered,
+    unlistable,
+)
 
 from dicomzarr_watch.intake.arrival import Rules, SeriesFile, SeriesKey, tally
 from dicomzarr_watch.intake.inbox import (
@@ -47,7 +55,7 @@ class Watched(Inbox):
 
     def __init__(self, *args: Any, known: Iterable[Known] = (), **keywords: Any) -> None:
         self.noted = {one.entry.path: one for one in known}
-        super().__init__(*args, self.noted.values(), **keywords)
+        super().__init__(*args, map(remembered, self.noted.values()), **keywords)
 
     def look(self, now_s: float, moved: Collection[str] = ()) -> Sight:
         sight = super().look(now_s, moved)
@@ -73,7 +81,7 @@ class Watched(Inbox):
         found: dict[tuple[str, str], list[SeriesFile]] = {}
         for one in self.noted.values():
             if one.peek.kind is Kind.DICOM:
-                file = SeriesFile(one.entry.path, one.entry.identity, one.peek.is_truncated)
+                file = SeriesFile(one.entry.path, one.entry.identity.stamp, one.peek.is_truncated)
                 found.setdefault((one.entry.drop, one.peek.series_uid), []).append(file)
         for key, files in found.items():
             assert self.tally(SeriesKey(*key)) == tally(files)

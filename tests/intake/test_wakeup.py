@@ -260,6 +260,8 @@ def from_a_final_name(inbox: Path) -> None:
     renamed_in_the_inbox(inbox, "a")
 
 
+# a folder that comes while its event is on the way may be watched twice, which changes nothing
+@pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
 @pytest.mark.parametrize(
     ("happen", "expected"),
     [

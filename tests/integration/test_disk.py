@@ -103,5 +103,13 @@ def test_a_revision_takes_the_place_of_the_old_one_in_one_step(tmp_path: Path, d
 
 
 def _synced(lines: list[str]) -> set[str]:
-    found = (re.search(r"f(?:data)?sync\(\d+<(.*)>\)\s+= 0", line) for line in lines)
-    return {match[1] for match in found if match}
+    """Return what was put on disk; a call that others came between has its end on another line."""
+    found, begun = set(), dict[str, str]()
+    for line in lines:
+        process = line.split()[0]
+        call = re.search(r"f(?:data)?sync\(\d+<(.*)>(?:\)\s+= 0| <unfinished \.\.\.>)$", line)
+        if call:
+            begun[process] = call[1]
+        if process in begun and line.endswith("= 0"):
+            found.add(begun.pop(process))
+    return found

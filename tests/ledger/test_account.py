@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inbox_files import identity
 
 from dicomzarr_watch.intake.peek import Kind
-from dicomzarr_watch.ledger.account import Fate, account, fate
+from dicomzarr_watch.ledger.account import Fate, account, as_json, fate
 from dicomzarr_watch.ledger.jobs import Job, State
 from dicomzarr_watch.ledger.rows import FileRow
 
@@ -67,6 +69,14 @@ def test_promise_1_every_file_has_exactly_one_outcome(rows: list[FileRow]) -> No
     assert all(Fate(outcome).value == outcome for outcome in outcomes)
     assert document["counts"] == {found: outcomes.count(found) for found in set(outcomes)}
     assert list(document["counts"]) == sorted(document["counts"])
+
+
+@given(st.lists(files, unique_by=lambda found: found.path))
+def test_on_disk_each_file_has_a_line(rows: list[FileRow]) -> None:
+    document = account("drop", rows, JOBS)
+    text = as_json(document)
+    assert json.loads(text) == document
+    assert text.count(b"\n") == 6 + len(rows) + bool(rows)
 
 
 def test_an_archived_file_says_where_it_is() -> None:

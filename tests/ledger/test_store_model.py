@@ -177,7 +177,11 @@ class LedgerMachine(RuleBasedStateMachine):
         rows = sorted(self.files.values(), key=lambda row: os.fsencode(row.path))
         for ledger in (self.ledger, self.reader):
             assert ledger.jobs() == jobs
-            assert list(ledger.files()) == [row for row in rows if row.is_present]
+            present = [row for row in rows if row.is_present]
+            assert list(ledger.files()) == present
+            assert list(ledger.present()) == [
+                (r.path, r.identity.stamp, r.kind, r.series_uid, r.is_truncated) for r in present
+            ]
         assert list(self.reader.files(ODD)) == [row for row in rows if row.drop == ODD]
         arriving = sorted(self.arriving.values(), key=lambda r: (os.fsencode(r.drop), r.series_uid))
         assert self.reader.arriving() == tuple(arriving)

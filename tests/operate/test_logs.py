@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import resource
 import stat
 import subprocess
 import sys
@@ -220,6 +221,31 @@ def test_the_key_stays_the_same_and_is_for_its_owner_alone(tmp_path: Path) -> No
     assert identifier_key(tmp_path) == key
     (path,) = tmp_path.iterdir()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_log_on_a_full_disk_ends_nobody() -> None:
+    with logging_to(log_file=Path("/dev/full")) as (log, _):
+        log.info(Event.DAEMON_STARTED)
+        log.error(Event.DAEMON_FAILED, code="x")
+
+
+def test_lines_that_a_full_disk_did_not_take_are_counted_and_none_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with logging_to(log_file=path) as (log, _):
+        log.info(Event.DAEMON_STARTED)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
+            for _ in range(3):
+                log.info(Event.WATCH_STARTED)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        log.info(Event.DAEMON_STOPPING)
+        log.info(Event.DAEMON_STOPPED)
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    names = ["daemon.started", "log.lost", "daemon.stopping", "daemon.stopped"]
+    assert [event["event"] for event in found] == names
+    assert found[1]["lines"] == 3
 
 
 def test_every_state_folder_has_a_key_of_its_own(tmp_path: Path) -> None:
