@@ -12,6 +12,7 @@ import pytest
 from dicom_files import EXPLICIT, Encoding, Plain, even, file_bytes
 
 from dicomzarr_watch.identity import Identity
+from dicomzarr_watch.intake.bundle import form
 from dicomzarr_watch.intake.census import Remembered
 from dicomzarr_watch.intake.inbox import Known
 from dicomzarr_watch.intake.listing import Listing, listing
@@ -48,6 +49,15 @@ def put(path: Path, content: bytes | None = None) -> Path:
 def identity(size: int = 100, mtime_ns: int = 1, ctime_ns: int = 1, inode: int = 1) -> Identity:
     """Make a file's state out of what matters in a test."""
     return Identity(size, mtime_ns, ctime_ns, inode)
+
+
+def remembered(one: Known) -> Remembered:
+    """Return what is kept of a file that a look told of."""
+    path, said = one.entry.path, one.peek
+    uid = said.series_uid if said.kind in (Kind.DICOM, Kind.BUNDLE) else None
+    is_left_alone = said.kind is Kind.NOT_DICOM and form(path) is not None and "//" not in path
+    is_unread = said.kind is Kind.UNREADABLE or is_left_alone
+    return Remembered(path, one.entry.identity.stamp, uid, said.is_truncated, is_unread)
 
 
 def outcome(how: Ended) -> Outcome:

@@ -294,4 +294,6 @@ def _remembered(ledger: Ledger) -> Iterator[Remembered]:
     """Yield what `_row` wrote down of the files that were in the inbox."""
     for path, stamp, kind, uid, is_truncated in ledger.present():
         own = uid if kind in (Kind.DICOM, Kind.BUNDLE) else None
-        yield Remembered(path, stamp, own, is_truncated, kind == Kind.UNREADABLE)
+        is_left_alone = kind == Kind.NOT_DICOM and form(path) and not outermost(path)
+        is_unread = kind == Kind.UNREADABLE or bool(is_left_alone)
+        yield Remembered(path, stamp, own, is_truncated, is_unread)

@@ -6,7 +6,7 @@ folder, and the series that it counts for. Of a series it is sums. Time is not k
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
@@ -34,7 +34,7 @@ class Remembered(NamedTuple):
     stamp: Stamp
     uid: str | None
     is_truncated: bool = False
-    is_unreadable: bool = False
+    is_unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,11 @@ class Census:
 
     def count(self, folder: Folder, number: int, uid: str | None, *, is_truncated: bool) -> None:
         """Say what an unread file is: one of a series, or none if its UID is None."""
-        key = self._key(folder.path_of(number), uid)
+        path = folder.path_of(number)
+        key = self._key(drop_of_file(path), uid)
         self._counted[folder.path][number] = key
         if key is not None:
-            self._add(key, [SeriesFile(folder.path_of(number), folder.stamp(number), is_truncated)])
+            self._add(key, [SeriesFile(path, folder.stamp(number), is_truncated)])
 
     def remember(self, known: Iterable[Remembered]) -> None:
         """Take in files that were known before; only before the first listing.
@@ -97,11 +98,12 @@ class Census:
         It goes fastest where those of one folder and series follow each other.
         """
         for place, of_folder in groupby(known, lambda one: one.path.rpartition("/")[0]):
-            folder = self.drops.setdefault(drop_of(place), {}).setdefault(place, Folder(place))
+            drop = drop_of(place)
+            folder = self.drops.setdefault(drop, {}).setdefault(place, Folder(place))
             counted = self._counted.setdefault(place, [])
-            for uid, of_series in groupby(of_folder, lambda one: one.uid):
+            for (uid, of), of_series in groupby(of_folder, _in_folder(drop) if place else _loose):
                 files = [SeriesFile(path, stamp, cut) for path, stamp, _, cut, _ in of_series]
-                key = self._key(files[0].path, uid)
+                key = self._key(of, uid)
                 if key is not None:
                     self._add(key, files)
                 counted += [key] * len(files)
@@ -158,11 +160,11 @@ class Census:
                 self.unread.pop(drop, None)
                 self.unread[drop] = None
 
-    def _key(self, path: str, uid: str | None) -> SeriesKey | None:
+    def _key(self, drop: str, uid: str | None) -> SeriesKey | None:
         """Return the series of a file, always as the same object."""
         if uid is None:
             return None
-        key = SeriesKey(drop_of_file(path), uid)
+        key = SeriesKey(drop, uid)
         return self._keys.setdefault(key, key)
 
     def _add(self, key: SeriesKey, files: list[SeriesFile]) -> None:
@@ -182,3 +184,12 @@ class Census:
             self.tallies[key] = left
         else:
             del self.tallies[key], self._keys[key]
+
+
+def _in_folder(drop: str) -> Callable[[Remembered], tuple[str | None, str]]:
+    """Return what tells the series of the files in one folder."""
+    return lambda one: (one.uid, drop)
+
+
+def _loose(one: Remembered) -> tuple[str | None, str]:
+    return one.uid, drop_of_file(one.path)

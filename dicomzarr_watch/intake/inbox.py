@@ -258,12 +258,10 @@ class Inbox:
         return self._bundles is not None and form(path) is not None and not outermost(path)
 
     def _noted(self, known: Iterable[Remembered]) -> Iterator[Remembered]:
-        """Have read again what could not be read before, and bundles that were left alone."""
+        """Have what was not read before read again."""
         for one in known:
-            if one.is_unreadable:
+            if one.is_unread:
                 self._again[one.path] = (0, float("-inf"))
-            elif one.uid is None and self._is_bundle(one.path):
-                continue
             yield one
 
     def _try_again(self, now_s: float) -> None:

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inbox_files import OTHER_UID, SERIES_UID, CountingPeek, dicom, put, remembered, unlistable
+from inbox_files import (
+    OTHER_UID,
+    SERIES_UID,
+    CountingPeek,
+    dicom,
+    put,
+    remembered,
+    unlistable,
+)
 
 from dicomzarr_watch.intake.arrival import Rules, SeriesFile, SeriesKey, tally
 from dicomzarr_watch.intake.inbox import (
