@@ -136,13 +136,3 @@ def unlistable(folder: Path) -> AbstractContextManager[None]:
         raise PermissionError(13, "Permission denied", str(folder))
 
     return before_listing(folder, refuse)
-
-
-def remembered(one: Known) -> Remembered:
-    """Return a file as the ledger remembers it."""
-    said = one.peek
-    uid = said.series_uid if said.kind in (Kind.DICOM, Kind.BUNDLE) else None
-    is_unreadable = said.kind is Kind.UNREADABLE
-    return Remembered(
-        one.entry.path, one.entry.identity.stamp, uid, said.is_truncated, is_unreadable
-    )
