@@ -135,7 +135,10 @@ class _Draft:
         return self.transcoded.sources
 
     def finished(self, previous: Receipt | None) -> Receipt:
-        """Write and verify; once more with the files kept whole that did not come back."""
+        """Write and verify; once more with the files kept whole that did not come back.
+
+        A store that cannot be read back is written once more as it was.
+        """
         with self.clock("headers"):
             instances, elements = self._headers()
             if not self.work.is_decoded:
@@ -151,7 +154,13 @@ class _Draft:
                     for n, i in enumerate(instances)
                 ]
                 continue
-            checked = self._verified(plan, instances, written)
+            try:
+                checked = self._verified(plan, instances, written)
+            except RejectError:  # it cannot even be read; what was written is not on the disk
+                if is_second:
+                    self._give_up(len(self.sources))
+                is_second = True
+                continue
             if not checked.odd:
                 break
             if is_second:
