@@ -29,6 +29,7 @@ class Reporting:
         self._watching = watching
         self._stirred: set[str] = set()
         self._not_before_s: dict[str, float] = {}
+        self._failed: set[str] = set()
 
     def stir(self, drops: Iterable[str] | None = None) -> None:
         """Have drops looked at in the next report, or all that are not reported as they are."""
@@ -48,6 +49,7 @@ class Reporting:
                 self._report(drop)
             except OSError:
                 later.add(drop)  # a full or lost output; the next round tries again
+                self._failed.add(drop)
         self._stirred = later
 
     def _report(self, drop: str) -> None:
@@ -56,10 +58,12 @@ class Reporting:
         found = account(drop, self._ledger.files(drop), jobs)
         data = json.dumps(found, indent=1).encode() + b"\n"
         path = self._output / drop / "drop.json"
-        if not (path.exists() and path.read_bytes() == data):
+        # what is there after a failure need not be on disk
+        if drop in self._failed or not (path.exists() and path.read_bytes() == data):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_durably(path, data)
             self._log.info(Event.DROP_FINISHED, drop=Name(drop), **found["counts"])
+        self._failed.discard(drop)
         self._ledger.note_reported(drop)
         took_s = time.monotonic() - start_s
         if took_s > LONG_S:
