@@ -12,6 +12,7 @@ import os
 import selectors
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -144,6 +145,10 @@ class Supervisor:
     def command(self, *command: str) -> tuple[str, ...]:
         """Return the words that start a command under supervision."""
         return (sys.executable, syscalls.__file__, self._name, *command)
+
+    def run(self, *command: str) -> None:
+        """Run a command to its end, which is to be a good one."""
+        subprocess.run(self.command(*command), check=True, stdout=subprocess.DEVNULL)
 
     def set(self, fault: Fault) -> None:
         """Decide by this from now on."""

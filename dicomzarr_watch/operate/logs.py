@@ -15,9 +15,10 @@ import secrets
 import sys
 import warnings
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Self, TextIO
+from typing import Any, Final, Self, TextIO, cast
 
 import structlog
 
@@ -139,7 +140,7 @@ def open_log(settings: Settings, key: bytes) -> Log:
         settings.log_format is LogFormat.AUTO and stream.isatty()
     )
     logger = structlog.wrap_logger(
-        structlog.WriteLogger(stream),
+        structlog.WriteLogger(cast("TextIO", _Forgiving(stream))),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -149,6 +150,25 @@ def open_log(settings: Settings, key: bytes) -> Log:
     log = Log(logger, key, settings.identifiers)
     _take_over_warnings(log)
     return log
+
+
+class _Forgiving:
+    """A stream that is given up on for a line, not for good.
+
+    A full disk or a reader that went away is no reason to archive nothing. What is held back of
+    the lines follows when there is space again.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def _readable(stream: TextIO) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
