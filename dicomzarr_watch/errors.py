@@ -100,6 +100,16 @@ def from_state_error(error: OSError) -> RetryError:
     )
 
 
+def from_child_error(error: OSError | EOFError) -> RetryError:
+    """Class why a child does not start: it is the machine's fault, and that of no work."""
+    return RetryError(
+        "no-child",
+        expected="a further process, and a lock for it in the state folder",
+        found=_errno_name(error) if isinstance(error, OSError) else "its end",
+        todo="check memory, processes, open files and the state's disk",
+    )
+
+
 def _errno_name(error: OSError) -> str:
     return errno.errorcode.get(error.errno or 0, "unknown")
 

@@ -14,3 +14,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=ROOT.parent / "shared" / "data",
         help="folder with real DICOM, a folder a study; tests that need it skip without",
     )
+    parser.addoption(
+        "--counts",
+        type=Path,
+        help="file that tests/faults append what they counted to, for tests/faults/test_table.py",
+    )
+    parser.addoption(
+        "--soak-s",
+        type=float,
+        default=7200.0,
+        help="how long the soak lasts",
+    )

@@ -17,12 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 120.0
 """How long a test waits for what must come; only a failure ever takes it."""
 SETTLE_S: Final = 0.3
 COMMAND: Final = (sys.executable, "-m", "dicomzarr_watch")
 HAMPERED: Final = (sys.executable, str(Path(__file__).with_name("hampered.py")))
 FAULTY: Final = (sys.executable, str(Path(__file__).with_name("faulty.py")))
+COMPLAINT: Final = b"dicomzarr-watch: "
+"""What a line begins with that was said before there was a log."""
 
 Fields = dict[str, Any]
 
@@ -62,11 +64,15 @@ class Daemon:
         self, event: str, *, count: int = 1, within_s: float = PATIENCE_S, **fields: object
     ) -> Fields:
         """Return the event that is the count-th of its kind; fails if it does not come in time."""
+        self.until(lambda: len(self.all(event, **fields)) >= count, f"{event} {fields}", within_s)
+        return self.all(event, **fields)[count - 1]
+
+    def until(self, is_so: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> None:
+        """Read until something is so; fails if it does not come in time."""
         until_s = time.monotonic() + within_s
-        while len(found := self.all(event, **fields)) < count:
+        while not is_so():
             if not self._read(until_s):
-                raise AssertionError(f"{event} {fields} did not come; the log:\n{self.text}")
-        return found[count - 1]
+                raise AssertionError(f"{what} did not come; the log:\n{self.text}")
 
     def all(self, event: str, **fields: object) -> list[Fields]:
         """Return the events that have been read so far."""
@@ -81,7 +87,10 @@ class Daemon:
         until_s = time.monotonic() + PATIENCE_S
         while self._read(until_s):
             pass
-        return self.process.wait(max(0.0, until_s - time.monotonic()))
+        try:
+            return self.process.wait(max(1.0, until_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it does not end; the log:\n{self.text}") from None
 
     def stop(self) -> int:
         self.signal(signal.SIGTERM)
@@ -108,6 +117,8 @@ class Daemon:
 
 def _event(line: bytes) -> Fields:
     """Parse a line; anything but an event of ours, such as a traceback, fails the test."""
+    if line.startswith(COMPLAINT):
+        return {"event": "", "told": line.decode()}
     try:
         found: Fields = json.loads(line)
     except ValueError as error:
@@ -127,10 +138,17 @@ def clean_environment() -> dict[str, str]:
 @contextmanager
 def running(place: Path, *arguments: str, **settings: Any) -> Iterator[Daemon]:
     """Give a daemon that has started; it is killed at the end if the test did not stop it."""
+    with begun(place, *arguments, **settings) as daemon:
+        daemon.wait("daemon.started")
+        yield daemon
+
+
+@contextmanager
+def begun(place: Path, *arguments: str, **settings: Any) -> Iterator[Daemon]:
+    """Give a daemon that may end before it has started; else as `running`."""
     place.mkdir(parents=True, exist_ok=True)
     daemon = Daemon(place, *arguments, **settings)
     try:
-        daemon.wait("daemon.started")
         yield daemon
     finally:
         daemon.process.kill()

@@ -4,15 +4,19 @@ The children of the engine import it anew, and find in the folder FAULTS at each
 a store: `full`, the disk is full; `crash`, an error nobody expected that says what stands in the
 file; `broken`, an I/O error in the drop that stands in the file; `gate`, a pipe to wait at until
 the test has opened and closed its other end. With `abort` every decoder ends the process, as some
-do on broken frames; with `unreadable` no source can be read.
+do on broken frames; with `unreadable` no source can be read. What stands in the file `step` names
+where a process is killed, once: a stage of a conversion, or an event of the daemon.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import UID
@@ -59,10 +63,46 @@ def install(faults: Path) -> None:
     vars(source)["_check"] = checked
 
 
+def install_steps(faults: Path) -> None:
+    from dicomzarr_watch.archive import convert
+
+    timed = convert._Clock.__call__
+
+    @contextmanager
+    def stepped(clock: Any, stage: str) -> Iterator[None]:
+        step(faults, stage)
+        with timed(clock, stage):
+            yield
+
+    convert._Clock.__call__ = stepped  # type: ignore[method-assign]
+
+
+def install_steps_in_daemon(faults: Path) -> None:
+    from dicomzarr_watch.operate.logs import Event, Log
+
+    info = Log.info
+
+    def stepped(log: Log, event: Event, **fields: object) -> None:
+        step(faults, event.value)
+        info(log, event, **fields)
+
+    Log.info = stepped  # type: ignore[method-assign]
+
+
+def step(faults: Path, name: str) -> None:
+    """End the process if it is to end here, as kill -9 would."""
+    with suppress(FileNotFoundError):
+        if (faults / "step").read_text() == name:
+            (faults / "step").unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 if __name__ == "__mp_main__":  # the name that multiprocessing gives a child's
     install(Path(os.environ["FAULTS"]))
+    install_steps(Path(os.environ["FAULTS"]))
 
 if __name__ == "__main__":
     from dicomzarr_watch.cli import main
 
+    install_steps_in_daemon(Path(os.environ["FAULTS"]))
     main()

@@ -179,7 +179,10 @@ class _Draft:
     def _proven(
         self, instances: list[Instance], same: Twins, place: Executor
     ) -> tuple[list[Instance], Plan, Written, _Checked]:
-        """Write and verify; once more with the files kept whole that did not come back."""
+        """Write and verify; once more with the files kept whole that did not come back.
+
+        A store that cannot be read back is written once more as it was.
+        """
         is_second = False
         while True:
             try:
@@ -190,7 +193,13 @@ class _Draft:
                     for n, i in enumerate(instances)
                 ]
                 continue
-            checked = self._verified(plan, instances, written, place)
+            try:
+                checked = self._verified(plan, instances, written, place)
+            except RejectError:  # it cannot even be read; what was written is not on the disk
+                if is_second:
+                    self._give_up(len(self.sources))
+                is_second = True
+                continue
             if not checked.odd:
                 return instances, plan, written, checked
             if is_second:

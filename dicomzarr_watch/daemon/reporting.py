@@ -32,6 +32,7 @@ class Reporting:
         self._bundles = bundles
         self._stirred: set[str] = set()
         self._not_before_s: dict[str, float] = {}
+        self._failed: set[str] = set()
 
     def stir(self, drops: Iterable[str] | None = None) -> None:
         """Have drops looked at in the next report, or all that are not reported as they are."""
@@ -52,6 +53,7 @@ class Reporting:
                 self._report(drop)
             except OSError:
                 later.add(drop)  # a full or lost output; the next round tries again
+                self._failed.add(drop)
         self._stirred = later
 
     def _report(self, drop: str) -> None:
@@ -60,10 +62,12 @@ class Reporting:
         found = account(drop, self._ledger.files(drop), jobs)
         data = as_json(found)
         path = self._output / drop / "drop.json"
-        if not (path.exists() and path.read_bytes() == data):
+        # what is there after a failure need not be on disk
+        if drop in self._failed or not (path.exists() and path.read_bytes() == data):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_durably(path, data)
             self._log.info(Event.DROP_FINISHED, drop=Name(drop), **found["counts"])
+        self._failed.discard(drop)
         self._ledger.note_reported(drop)
         took_s = time.monotonic() - start_s
         if took_s > LONG_S:

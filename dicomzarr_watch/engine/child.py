@@ -20,7 +20,8 @@ from typing import Final
 
 from dicomzarr_watch import lockfile
 from dicomzarr_watch.engine.task import Task
-from dicomzarr_watch.outcome import Ended, Outcome
+from dicomzarr_watch.errors import from_child_error
+from dicomzarr_watch.outcome import Ended, Outcome, of_error
 
 KEPT_BYTES: Final = 384 << 20
 """A child that was ever larger is not kept for a further job: its memory goes with it."""
@@ -87,7 +88,7 @@ def _main(tasks: Connection, results: Connection, lock: Path, daemon: int) -> No
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the daemon decides how long a job may go on
-    lockfile.take(lock, patience_s=math.inf, is_shared=True)
+    problem = _held(lock)
     _silence()
     from dicomzarr_watch.engine import job  # noqa: PLC0415 - heavy; the forkserver has it
 
@@ -99,9 +100,18 @@ def _main(tasks: Connection, results: Connection, lock: Path, daemon: int) -> No
         _end_with_reader(results)
         if not _is_alive(daemon):
             return
-        outcome = job.done(task)
+        outcome = problem or job.done(task)
         _outlive_reader(results)
-        results.send((outcome, _is_large()))
+        results.send((outcome, problem is not None or _is_large()))
+
+
+def _held(lock: Path) -> Outcome | None:
+    """Hold the lock for good; return what to say of any job if it is not to be had."""
+    try:
+        lockfile.take(lock, patience_s=math.inf, is_shared=True)
+    except OSError as error:
+        return of_error(from_child_error(error))
+    return None
 
 
 def _is_large() -> bool:

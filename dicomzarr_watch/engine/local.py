@@ -15,8 +15,8 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import forkserver
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -25,8 +25,8 @@ from dicomzarr_watch import lockfile
 from dicomzarr_watch.archive.work import Level
 from dicomzarr_watch.engine.child import Child
 from dicomzarr_watch.engine.task import Task
-from dicomzarr_watch.errors import StopError
-from dicomzarr_watch.outcome import Outcome, of_crash
+from dicomzarr_watch.errors import RetryError, StopError, from_child_error
+from dicomzarr_watch.outcome import Outcome, of_crash, of_error
 
 ORPHANS_WAIT_S: Final = 30.0
 IDLE_S: Final = 30.0
@@ -117,6 +117,8 @@ class LocalEngine:
         """See one job through, in a thread of its own."""
         try:
             outcome = self._done(task)
+        except RetryError as error:
+            outcome = of_error(error)
         except Exception as error:  # noqa: BLE001 - such as no memory for a child; it is told
             outcome = of_crash(error)
         self._results.put((number, outcome))
@@ -147,7 +149,10 @@ class LocalEngine:
         with self._starting:
             if self._is_closed:
                 raise RuntimeError("a job after the end")
-            child = Child(self._context, self._lock)
+            try:
+                child = Child(self._context, self._lock)
+            except (OSError, EOFError) as error:  # the forkserver ends where it gets no process
+                raise from_child_error(error) from error
             self._children.add(child)
         return child
 
@@ -162,7 +167,9 @@ class LocalEngine:
 
 
 def _ensure_forkserver() -> None:
-    with _muted():
+    """Start what children come from, if it does not run; if it cannot, the next child says so."""
+    with suppress(OSError), _muted():
+        resource_tracker.ensure_running()
         forkserver.ensure_running()
 
 
@@ -178,14 +185,14 @@ def _muted() -> Iterator[None]:
     The forkserver imports libraries, and multiprocessing's resource tracker complains of what a
     child that was ended did not put away.
     """
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
+    with ExitStack() as undo:
+        kept = os.dup(2)
+        undo.callback(os.close, kept)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        undo.callback(os.close, nowhere)
+        undo.callback(os.dup2, kept, 2)
+        os.dup2(nowhere, 2)
         yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _wait_for_orphans(lock: Path) -> None:

@@ -362,6 +362,38 @@ def test_promise_4_what_never_verifies_is_rejected_and_the_evidence_kept(
     assert convert(work).revision == 1
 
 
+def _losing(times: int) -> Callable[..., Zstd]:
+    """Return a codec whose first results are not what the disk gives back."""
+    left = iter(range(times))
+
+    class Losing(Zstd):  # type: ignore[misc]  # numcodecs has no types
+        def encode(self, buf: Any) -> bytes:
+            data = bytes(super().encode(buf))
+            return data if next(left, None) is None else bytes(len(data))
+
+    return Losing
+
+
+def test_what_cannot_be_read_back_is_written_once_more_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blob, "Zstd", _losing(1))
+    done = made(tmp_path, slices)
+    assert done.receipt.findings == ()
+    assert done.receipt.counts["files_as_frames"] == 3
+    assert _restored(done, tmp_path / "back") == contents(done.files)
+
+
+def test_promise_2_what_can_never_be_read_back_is_rejected_and_the_evidence_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = _plain(tmp_path)
+    monkeypatch.setattr(blob, "Zstd", _losing(2))
+    with pytest.raises(RejectError, match="verification-failed"):
+        convert(work)
+    assert _nothing_but(work.output, EVIDENCE)
+
+
 def test_promise_5_a_revision_that_does_not_verify_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

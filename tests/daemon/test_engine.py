@@ -124,6 +124,18 @@ def test_a_child_that_dies_while_it_waits_costs_no_job_an_attempt(tmp_path: Path
     assert len(set(_signed(tmp_path))) == 2
 
 
+def test_a_child_that_cannot_start_costs_no_job_an_attempt(tmp_path: Path) -> None:
+    """A disk without room for its lock; here something else has the name."""
+    with _engine(tmp_path) as done:
+        (tmp_path / "children.lock").unlink()
+        (tmp_path / "children.lock").mkdir()
+        found = done("sign")
+        assert (found.ended, found.code) == (Ended.RETRY, "no-child")
+        assert "EISDIR" in found.told
+        (tmp_path / "children.lock").rmdir()
+        assert done("sign").ended is Ended.CHANGED
+
+
 def test_a_child_that_has_grown_large_gives_its_memory_back(tmp_path: Path) -> None:
     with _engine(tmp_path) as done:
         found = [done(act).ended for act in ("grow", "sign")]
