@@ -388,7 +388,7 @@ def test_promise_2_what_can_never_be_read_back_is_rejected_and_the_evidence_kept
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = _plain(tmp_path)
-    monkeypatch.setattr(blob, "Zstd", _losing(2))
+    monkeypatch.setattr(blob, "Zstd", _losing(1000))
     with pytest.raises(RejectError, match="verification-failed"):
         convert(work)
     assert _nothing_but(work.output, EVIDENCE)
