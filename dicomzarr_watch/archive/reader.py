@@ -5,6 +5,7 @@ All arrays are read through zarr-python; with the zarrs pipeline where it can se
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.storage import LocalStore, StorePath
 
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.dicom.frames import (
@@ -143,14 +145,13 @@ class Store:
         self.path = path
         try:
             with zarr.config.set({"codec_pipeline.path": _pipeline(path)}):
-                root = zarr.open_group(path, mode="r", zarr_format=3)
-                self.attributes: dict[str, Any] = dict(root.attrs)
-                self.images = _images(root)
-                self._headers = _Blob(root, "headers")
-                self._residue = _Blob(root, "residue")
-                self._frames = _values(root, "frames").astype(np.int64)
-                self.files = _files(root)
-        except (KeyError, FileNotFoundError, TypeError, ValueError) as error:
+                self.attributes = _attributes(path)
+                self.images = _images(path, self.attributes)
+                self._headers = _Blob(path, "headers")
+                self._residue = _Blob(path, "residue")
+                self._frames = _values(path, "frames").astype(np.int64)
+                self.files = _files(path)
+        except (KeyError, FileNotFoundError, NotADirectoryError, TypeError, ValueError) as error:
             raise RejectError(
                 "not-a-store",
                 expected="a series.zarr written by dicomzarr-watch",
@@ -314,8 +315,8 @@ def _grid_runs(number: int, image: StoredImage, plane: int, end: int) -> Iterato
 class _Blob:
     """A uint8 array that is read front to back; the two chunks read last are kept."""
 
-    def __init__(self, root: zarr.Group, name: str) -> None:
-        self._array = _array(root, f"{layout.DICOM_GROUP}/{name}")
+    def __init__(self, store: Path, name: str) -> None:
+        self._array = _array(store, f"{layout.DICOM_GROUP}/{name}")
         self._chunk_bytes = int(self._array.chunks[0])
         self._kept: dict[int, memoryview] = {}
         self._lock = Lock()
@@ -341,53 +342,61 @@ class _Blob:
             return self._kept[number]
 
 
-def _images(root: zarr.Group) -> tuple[StoredImage, ...]:
-    own = root.attrs["dicomzarr"]
+def _images(store: Path, attributes: dict[str, Any]) -> tuple[StoredImage, ...]:
+    own = attributes["dicomzarr"]
     if not isinstance(own, dict) or own.get("version") != layout.STORE_VERSION:
         raise ValueError("unknown version")
     if "format" in own:
-        groups = [("", root)]
+        groups = [("", attributes)]
     else:
-        groups = [(f"{n}/", _group(root, str(n))) for n in range(own["images"])]
+        groups = [(f"{n}/", _attributes(store / str(n))) for n in range(own["images"])]
     found = []
-    for prefix, group in groups:
-        attributes: dict[str, Any] = dict(group.attrs)
-        pixel_format = layout.pixel_format(attributes)
+    for prefix, of_image in groups:
+        pixel_format = layout.pixel_format(of_image)
         is_transposed = pixel_format.samples > 1 and not pixel_format.is_planar
         with zarr.config.set({"codec_pipeline.path": _ZARR_PYTHON} if is_transposed else {}):
-            array = _array(root, f"{prefix}0")
-        found.append(StoredImage(array, pixel_format, attributes))
+            array = _array(store, f"{prefix}0")
+        found.append(StoredImage(array, pixel_format, of_image))
     return tuple(found)
 
 
-def _files(root: zarr.Group) -> tuple[StoredFile, ...]:
-    names = layout.names_from(_values(root, "names").tobytes())
-    hashes = _values(root, "sha256")
-    has_originals = f"{layout.DICOM_GROUP}/{layout.ORIGINALS}" in root
-    originals = _values(root, layout.ORIGINALS) if has_originals else hashes
-    index = _values(root, "index")
+def _files(store: Path) -> tuple[StoredFile, ...]:
+    names = layout.names_from(_values(store, "names").tobytes())
+    hashes = _values(store, "sha256")
+    has_originals = (store / layout.DICOM_GROUP / layout.ORIGINALS).exists()
+    originals = _values(store, layout.ORIGINALS) if has_originals else hashes
+    index = _values(store, "index")
     return tuple(
         StoredFile(name, sha256.tobytes(), original.tobytes(), *(int(v) for v in row))
         for name, sha256, original, row in zip(names, hashes, originals, index, strict=True)
     )
 
 
-def _group(root: zarr.Group, path: str) -> zarr.Group:
-    found = root[path]
-    if not isinstance(found, zarr.Group):
-        raise TypeError(path)
+def _attributes(group: Path) -> dict[str, Any]:
+    found = _node(group, "group")["attributes"]
+    if not isinstance(found, dict):
+        raise TypeError("attributes")
     return found
 
 
-def _array(root: zarr.Group, path: str) -> zarr.Array[Any]:
-    found = root[path]
-    if not isinstance(found, zarr.Array):
-        raise TypeError(path)
-    return found
+def _array(store: Path, name: str) -> zarr.Array[Any]:
+    """Have zarr-python make an array of its document.
+
+    To look for the document itself takes it twice as long, and there are eight in each store.
+    """
+    place = StorePath(LocalStore(store, read_only=True), name)
+    return zarr.Array.from_dict(place, _node(store / name, "array"))
 
 
-def _values(root: zarr.Group, name: str) -> npt.NDArray[Any]:
-    array = _array(root, f"{layout.DICOM_GROUP}/{name}")
+def _node(path: Path, kind: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((path / "zarr.json").read_bytes())
+    if (document["zarr_format"], document["node_type"]) != (3, kind):
+        raise TypeError(kind)
+    return document
+
+
+def _values(store: Path, name: str) -> npt.NDArray[Any]:
+    array = _array(store, f"{layout.DICOM_GROUP}/{name}")
     with _damage_told():
         return np.asarray(array[...])
 

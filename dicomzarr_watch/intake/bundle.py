@@ -224,15 +224,14 @@ def member_name(name: str) -> str:
 
     Raises RejectError if it leads elsewhere, on any system, or is longer than files' names can be.
     """
-    foreign = name.replace("\\", "/")
-    if "\0" in name:
-        raise _unsafe("one with a NUL in it")
-    if foreign.startswith("/") or _DRIVE.match(name):
-        raise _unsafe("one that is absolute")
-    if ".." in foreign.split("/"):
-        raise _unsafe("one that leads out of it")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     found = "/".join(parts)
+    if "\0" in name:
+        raise _unsafe("one with a NUL in it")
+    if any(n.startswith(("/", "\\")) or _DRIVE.match(n) for n in (name, found)):
+        raise _unsafe("one that is absolute")
+    if ".." in found.replace("\\", "/").split("/"):
+        raise _unsafe("one that leads out of it")
     longest = max((len(os.fsencode(part)) for part in parts), default=0)
     if longest > NAME_MOST_BYTES or len(os.fsencode(found)) > PATH_MOST_BYTES:
         raise _refused(

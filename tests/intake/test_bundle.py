@@ -81,6 +81,8 @@ names = st.lists(bits, max_size=8).map("".join) | st.lists(bits, max_size=6).map
 
 @given(names)
 @example("a/../../b")
+@example("./\\")
+@example("./C:")
 @example("/etc/passwd")
 @example("x" * 256)
 @example("\udcff" * 256)
