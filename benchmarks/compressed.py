@@ -52,7 +52,7 @@ def main() -> None:
                 runs=options.runs,
                 goal=GOAL,
                 is_short=options.short,
-                decoders=decoders(syntax)[:2],
+                decoders=decoders(first_run(next(series.iterdir())))[:2],
                 slices=len(list(series.iterdir())),
             )
             print(ours.stages)
@@ -69,15 +69,21 @@ def decoded(series: Path) -> float:
 
 
 def twice(path: Path) -> None:
+    run = first_run(path)
     with path.open("rb") as stream:
-        run = read_header(stream).instance.frames
-        assert isinstance(run, FrameRun)
         stream.seek(run.start)
         frames = list(encoded_frames(stream, run))
-    _, *others = decoders(run.encoding)
+    _, *others = decoders(run)
     for frame in frames:
         decode(frame, run)
         decode(frame, run, *others[:1])
+
+
+def first_run(path: Path) -> FrameRun:
+    with path.open("rb") as stream:
+        run = read_header(stream).instance.frames
+    assert isinstance(run, FrameRun)
+    return run
 
 
 if __name__ == "__main__":

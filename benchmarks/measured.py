@@ -25,6 +25,7 @@ from typing import Any, Self
 from dicomzarr_watch.archive.work import Level
 from dicomzarr_watch.batch import batch
 from dicomzarr_watch.engine.local import LocalEngine
+from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.outcome import Ended
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -127,7 +128,7 @@ class Converter:
         shutil.rmtree(self.output, ignore_errors=True)
         (work,) = batch([series], self.output, level=Level.EXACT).works
         start = time.perf_counter()
-        self._engine.submit(0, work)
+        self._engine.submit(0, Task(work=work))
         self._ended.get()
         seconds = time.perf_counter() - start
         ((_, outcome),) = self._engine.results()

@@ -17,6 +17,7 @@ from dicomzarr_watch.errors import (
     StopError,
     from_output_error,
     from_source_error,
+    from_state_error,
 )
 from dicomzarr_watch.outcome import Ended, Outcome, of_error
 
@@ -78,6 +79,17 @@ def test_a_full_output_is_told_from_a_broken_one(number: int) -> None:
     error = from_output_error(OSError(number, "words", "/out/Doe^Jane"))
     assert (error.code, error.found) == (NO_SPACE, errno.errorcode[number])
     assert "free space" in error.todo
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(errno.ENOSPC, "state-full"), (errno.EDQUOT, "state-full"), (errno.EIO, "state-error")],
+)
+def test_a_full_state_folder_is_not_a_full_output(number: int, code: str) -> None:
+    error = from_state_error(OSError(number, "words", "/state/unpacked"))
+    assert isinstance(error, RetryError)
+    assert error.code == code
+    assert "state folder" in str(error)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ENOTCONN, errno.EACCES])

@@ -51,6 +51,7 @@ class Processes(Executor):
 
     def __init__(self, count: int) -> None:
         self._idle: SimpleQueue[_Process] = SimpleQueue()
+        _trim()
         for _ in range(count):
             self._idle.put(_Process())
         self._threads = ThreadPoolExecutor(count, "decode")
@@ -75,6 +76,13 @@ class Processes(Executor):
             raise NotDecodedError("the decoder ended its process") from error
         finally:
             self._idle.put(process)
+
+
+def _trim() -> None:
+    """Give back memory that is free but kept at hand: copies would keep what stands in it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+    if trim:
+        trim(0)
 
 
 class _Process:

@@ -68,10 +68,10 @@ def make_durable(folder: Path) -> None:
 
 
 class Syncing:
-    """Puts files on disk, one after the other, while other work goes on."""
+    """Puts files on disk, a few at a time, while other work goes on."""
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, "sync")
+    def __init__(self, at_once: int = 1) -> None:
+        self._pool = ThreadPoolExecutor(at_once, "sync")
         self._under_way: list[Future[None]] = []
 
     def __enter__(self) -> Self:

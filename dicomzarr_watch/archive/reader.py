@@ -30,7 +30,7 @@ from dicomzarr_watch.dicom.frames import (
 from dicomzarr_watch.dicom.tiles import cut
 from dicomzarr_watch.errors import RejectError
 
-RUN_BYTES: Final = 16 << 20
+RUN_BYTES: Final = 8 << 20
 """How much of an array is read at once."""
 _PIECE_BYTES: Final = 8 << 20
 _ZARR_PYTHON: Final = "zarr.core.codec_pipeline.BatchedCodecPipeline"

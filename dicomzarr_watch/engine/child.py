@@ -26,6 +26,8 @@ from dicomzarr_watch.outcome import Ended, Outcome, of_error
 KEPT_BYTES: Final = 384 << 20
 """A child that was ever larger is not kept for a further job: its memory goes with it."""
 _PR_SET_PDEATHSIG: Final = 1
+_M_ARENA_MAX: Final = -8
+_ARENAS: Final = 2
 
 
 class Child:
@@ -90,6 +92,7 @@ def _main(tasks: Connection, results: Connection, lock: Path, daemon: int) -> No
         signal.signal(number, signal.SIG_IGN)  # the daemon decides how long a job may go on
     problem = _held(lock)
     _silence()
+    _keep_little_memory()
     from dicomzarr_watch.engine import job  # noqa: PLC0415 - heavy; the forkserver has it
 
     while True:
@@ -116,6 +119,13 @@ def _held(lock: Path) -> Outcome | None:
 
 def _is_large() -> bool:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 > KEPT_BYTES
+
+
+def _keep_little_memory() -> None:
+    """Have threads share their free memory: each keeps up to 64 MB of its own otherwise."""
+    limit = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it
+    if limit:
+        limit(_M_ARENA_MAX, _ARENAS)
 
 
 def _silence() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from dicomzarr_watch.identity import Identity
@@ -45,21 +46,14 @@ class Bundles:
 
     def is_unpacked(self, bundle: Entry) -> bool:
         """Tell whether it is known what came out of a bundle in this state."""
-        return unpacked(self._task(bundle.path, bundle.identity)) is not None
+        return self._known(bundle) is not None
 
     def folders(self, bundle: Entry) -> tuple[Folder, ...]:
         """Return what came out of a bundle, as folders behind its path; nothing if not known.
 
         A member is in another state if it says so, or if its bundle is in another one.
         """
-        known = self._folders.get(bundle.path)
-        if known is None or known[0] != bundle.identity:
-            found = unpacked(self._task(bundle.path, bundle.identity))
-            if found is None:
-                return ()
-            known = bundle.identity, _folders(bundle, found)
-            self._folders[bundle.path] = known
-        return known[1]
+        return self._known(bundle) or ()
 
     def peek(self, path: str) -> Peek:
         """Return what the header of a member said, by its path in the inbox."""
@@ -76,22 +70,36 @@ class Bundles:
         self._folders.pop(path, None)
         self._read = None, {}
         task = self._task(path, Identity(0, 0, 0, 0))
-        task.list_file.unlink(missing_ok=True)
-        put_away(task.folder)
+        with suppress(OSError):  # what stays there does no harm
+            task.list_file.unlink()
+            put_away(task.folder)
 
     def put_away(self, drop: str) -> None:
         """Remove the copies that were made of a drop's bundles; no work on it may be under way."""
         for path in self._asked.pop(drop, ()):
-            put_away(self._task(path, Identity(0, 0, 0, 0)).folder)
+            with suppress(OSError):
+                put_away(self._task(path, Identity(0, 0, 0, 0)).folder)
 
     def clear(self) -> None:
         """Remove all copies, whole or not; no work at all may be under way."""
         self._asked.clear()
         for path in self._place.glob("*"):
             if path.is_dir():
-                shutil.rmtree(path)
+                shutil.rmtree(path, ignore_errors=True)
             elif path.suffix != ".json":
-                path.unlink()
+                with suppress(OSError):
+                    path.unlink()
+
+    def _known(self, bundle: Entry) -> tuple[Folder, ...] | None:
+        known = self._folders.get(bundle.path)
+        if known is not None and known[0] == bundle.identity:
+            return known[1]
+        found = unpacked(self._task(bundle.path, bundle.identity))
+        if found is None:
+            return None
+        folders = _folders(bundle, found)
+        self._folders[bundle.path] = bundle.identity, folders
+        return folders
 
     def _task(self, path: str, identity: Identity) -> Unpacking:
         how = form(path) or Form.ZIP  # only what is called like a bundle is ever asked for

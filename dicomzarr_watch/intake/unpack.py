@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -24,7 +24,7 @@ from dicomzarr_watch.errors import from_state_error
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.bundle import Form, Limits, MemberKind, Roll, form, too_deep
 from dicomzarr_watch.intake.members import members
-from dicomzarr_watch.intake.peek import Kind, Peek, peek
+from dicomzarr_watch.intake.peek import Kind, Peek, Peeks
 from dicomzarr_watch.source import opened
 
 _TIMES_NS: Final = (-(1 << 62), 1 << 62)
@@ -130,6 +130,7 @@ class _Unpacker:
     folder: Path
     limits: Limits
     roll: Roll
+    peek: Peeks = field(default_factory=Peeks)
 
     def files(self, file: BinaryIO, how: Form, within: str = "") -> Iterator[Unpacked]:
         """Yield the files in a bundle, and those of the bundles in it, as their copies are made.
@@ -143,7 +144,7 @@ class _Unpacker:
             mtime_ns = min(max(member.mtime_ns, _TIMES_NS[0]), _TIMES_NS[1])
             copy = self.folder / _hashed(name)
             _write(copy, pieces, mtime_ns)
-            found = peek(copy)
+            found = self.peek(copy)
             inner = form(name) if found.kind is Kind.NOT_DICOM else None
             if inner is not None:
                 found = Peek(Kind.UNPACKED)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from command_line import Ask
-from daemon_process import FAULTY, once, running
+from daemon_process import FAULTY, deadline, once, running
 from drops import brought_back, dropped, made
 
 UID = "1.2.826.0.1.3680043.8.498.77"
@@ -84,7 +84,10 @@ def test_a_series_that_arrives_says_what_it_waits_for(ask: Ask, tmp_path: Path) 
         dropped(daemon, "slow", series_uid=UID)
         daemon.wait("series.arriving")
         for what in (UID, "slow/0000.dcm"):
-            (found,) = ask("explain", what, "--state", daemon.state, "--json").json
+            with deadline():  # the ledger is written right after the log
+                while not (answer := ask("explain", what, "--state", daemon.state, "--json").json):
+                    pass
+            (found,) = answer
             assert found["why"] == "it settles: no file of it may change for settle_s"
 
 
