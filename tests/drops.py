@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from daemon_process import Daemon
@@ -44,8 +45,8 @@ def put(daemon: Daemon, path: str, content: bytes) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder by its relative path."""
-    found = (p for p in folder.rglob("*") if p.is_file())
+    """Return every file below a folder by its relative path; links are none."""
+    found = (p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in found}
 
 
@@ -53,8 +54,8 @@ def states(folder: Path) -> dict[str, tuple[int, int, bytes]]:
     """Return mode, mtime and content of everything below a folder, folders included."""
     found = {}
     for path in (folder, *folder.rglob("*")):
-        stat = path.stat()
-        content = path.read_bytes() if path.is_file() else b""
+        stat = path.lstat()
+        content = path.read_bytes() if S_ISREG(stat.st_mode) else b""
         found[path.relative_to(folder).as_posix()] = (stat.st_mode, stat.st_mtime_ns, content)
     return found
 

@@ -51,13 +51,13 @@ def judgement(inbox: Path, output: Path) -> Judgement:
             back.update((above + name, data) for name, data in (_files(series) or {}).items())
         told.update(file["path"] for file in document(drop / "drop.json")["files"])
     files = contents(inbox)
-    lost = [p for p, data in files.items() if not told[p] or (_is_dicom(p, data) > back[p, data])]
+    lost = [p for p, data in files.items() if not told[p] or (is_dicom(p, data) > back[p, data])]
     doubled = [p for p, data in files.items() if told[p] > 1 or back[p, data] > 1]
     left = [p.relative_to(output).as_posix() for p in output.rglob(".*")]
     return Judgement(len(files), tuple(lost), tuple(doubled), half_visible(output), tuple(left))
 
 
-def _is_dicom(path: str, content: bytes) -> bool:
+def is_dicom(path: str, content: bytes) -> bool:
     """Tell whether a file is to be archived."""
     return content[128:132] == b"DICM" and not any(map(is_temporary, path.split("/")))
 

@@ -24,7 +24,7 @@ from dicomzarr_watch.intake.arrival import (
 from dicomzarr_watch.intake.bundle import form, outermost, series_uid
 from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.intake.census import Census, Remembered
-from dicomzarr_watch.intake.listing import Entry, Folder, Place, drop_of, listing
+from dicomzarr_watch.intake.listing import Entry, Folder, Listing, Place, drop_of, listing
 from dicomzarr_watch.intake.peek import Kind, Peek, Peeks
 
 UNREADABLE_AGAIN_S: Final = 2.0
@@ -138,8 +138,7 @@ class Inbox:
         if found is None:
             return Sight(None)
         changes = self._census.take_in(found.drops)
-        # another folder says nothing of what was in this one
-        gone = changes.gone if self._place in (None, found.place) else ()
+        gone = changes.gone if self._is_same(found) else ()
         self._place, self._looked_s = found.place, now_s
         self._try_again(now_s)
         self._reading = self._census.files()
@@ -154,6 +153,15 @@ class Inbox:
         }
         ready = [drop for drop in self._open if drop not in self._census.unread]
         return self._sight(ready, gone=gone, unreadable=found.unreadable)
+
+    def _is_same(self, found: Listing) -> bool:
+        """Tell whether this is the folder that was known; another says nothing of what was in it.
+
+        One with nothing in it as the daemon starts may be where a mount is missing.
+        """
+        if self._place is None:
+            return bool(found.drops) or _has_anything(self.folder)
+        return found.place == self._place
 
     def read(self, most: int) -> Sight:
         """Read the headers of at most so many files; judge the drops that are read to the end."""
@@ -275,3 +283,10 @@ class Inbox:
 def _uid(found: Peek) -> str | None:
     """Return the series that a file counts for; None for what is to be read no further."""
     return found.series_uid if found.kind in (Kind.DICOM, Kind.BUNDLE) else None
+
+
+def _has_anything(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except OSError:
+        return False

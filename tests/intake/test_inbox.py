@@ -321,6 +321,20 @@ def test_what_was_known_and_went_while_nobody_looked_is_gone(folder: Path) -> No
     assert inbox.look(0.0).gone == ("drop/1.dcm",)
 
 
+def test_an_empty_inbox_at_the_start_says_nothing_of_what_was_in_it(folder: Path) -> None:
+    """It may be the place of a mount that is missing."""
+    path = put(folder / "drop" / "1.dcm")
+    before = Watched(folder, RULES).look(0.0)
+    path.unlink()
+    path.parent.rmdir()
+    inbox = Watched(folder, RULES, known=before.changed)
+    assert inbox.look(0.0).gone == ()
+    assert inbox.look(1.0).gone == ()
+    put(folder / "drop" / "1.dcm")
+    inbox.look(2.0)
+    assert inbox.files() == {("drop", SERIES_UID): ["drop/1.dcm"]}
+
+
 def test_what_was_unreadable_before_is_tried_after_the_start(
     folder: Path, peek: CountingPeek
 ) -> None:
