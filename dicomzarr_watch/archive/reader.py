@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +20,7 @@ import zarr
 from zarr.storage import LocalStore, StorePath
 
 from dicomzarr_watch.archive import layout
+from dicomzarr_watch.archive.threads import pool
 from dicomzarr_watch.dicom.frames import (
     PixelFormat,
     Samples,
@@ -186,8 +186,8 @@ class Store:
         Several threads may each rebuild files of their own.
         """
         wanted = list(files)
-        with ThreadPoolExecutor(1, "read") as ahead:
-            frames = _Frames(self._slabs([f for f in wanted if f.is_in_frames], ahead))
+        with closing(self._slabs([f for f in wanted if f.is_in_frames])) as slabs:
+            frames = _Frames(slabs)
             for file in wanted:
                 yield file, self._pieces(file, frames)
 
@@ -201,17 +201,17 @@ class Store:
             yield from self._residue.pieces(start, start + file.pixel_bytes)
         yield from self._headers.pieces(tail, tail + file.tail_bytes)
 
-    def _slabs(self, files: Sequence[StoredFile], ahead: ThreadPoolExecutor) -> Iterator[_Slab]:
+    def _slabs(self, files: Sequence[StoredFile]) -> Generator[_Slab, None, None]:
         """Yield the frames of files in order, reading the next run while one is worked off."""
         places = [self._frames[f.first_frame : f.first_frame + f.frame_count] for f in files]
         if not places:
             return
-        coming: Future[_Slab] | None = None
-        for run in _runs(np.concatenate(places), self.images):
-            current, coming = coming, ahead.submit(self._slab, run)
-            if current:
+        first, *others = _runs(np.concatenate(places), self.images)
+        with pool(1 + bool(others), "read") as ahead:
+            coming = ahead.submit(self._slab, first)
+            for run in others:
+                current, coming = coming, ahead.submit(self._slab, run)
                 yield current.result()
-        if coming:
             yield coming.result()
 
     def _slab(self, run: PlaneRun) -> _Slab:
@@ -230,8 +230,8 @@ class Store:
 
     def samples_of(self, *files: StoredFile) -> Generator[Samples, None, None]:
         """Yield the frames of files, in order; shape as the format's, native byte order."""
-        with ThreadPoolExecutor(1, "read") as ahead:
-            for slab in self._slabs(files, ahead):
+        with closing(self._slabs(files)) as slabs:
+            for slab in slabs:
                 yield from slab.samples
 
     def frames_of(self, file: StoredFile) -> list[tuple[int, int]]:
