@@ -9,6 +9,7 @@ import json
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
@@ -17,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.storage import LocalStore, StorePath
+from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.threads import pool
@@ -33,6 +34,7 @@ from dicomzarr_watch.errors import RejectError
 RUN_BYTES: Final = 8 << 20
 """How much of an array is read at once."""
 _PIECE_BYTES: Final = 8 << 20
+_NODE: Final = "zarr.json"
 _ZARR_PYTHON: Final = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 """zarr-python's own codecs; those of zarrs take ten times as long to turn samples around."""
 
@@ -373,7 +375,7 @@ def _files(store: Path) -> tuple[StoredFile, ...]:
 
 
 def _attributes(group: Path) -> dict[str, Any]:
-    found = _node(group, "group")["attributes"]
+    found = _node((group / _NODE).read_bytes(), "group")["attributes"]
     if not isinstance(found, dict):
         raise TypeError("attributes")
     return found
@@ -385,14 +387,21 @@ def _array(store: Path, name: str) -> zarr.Array[Any]:
     To look for the document itself takes it twice as long, and there are eight in each store.
     """
     place = StorePath(LocalStore(store, read_only=True), name)
-    return zarr.Array.from_dict(place, _node(store / name, "array"))
+    metadata = _metadata((store / name / _NODE).read_bytes())
+    return zarr.Array(zarr.AsyncArray(metadata, place))
 
 
-def _node(path: Path, kind: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((path / "zarr.json").read_bytes())
-    if (document["zarr_format"], document["node_type"]) != (3, kind):
+@lru_cache(maxsize=64)
+def _metadata(document: bytes) -> Any:
+    """Return what zarr-python makes of an array's document; many are the same in many stores."""
+    return zarr.Array.from_dict(StorePath(MemoryStore()), _node(document, "array")).metadata
+
+
+def _node(document: bytes, kind: str) -> dict[str, Any]:
+    node: dict[str, Any] = json.loads(document)
+    if (node["zarr_format"], node["node_type"]) != (3, kind):
         raise TypeError(kind)
-    return document
+    return node
 
 
 def _values(store: Path, name: str) -> npt.NDArray[Any]:
