@@ -20,7 +20,7 @@ import numpy.typing as npt
 import zarr
 from zarr.storage import LocalStore, MemoryStore, StorePath
 
-from dicomzarr_watch.archive import layout
+from dicomzarr_watch.archive import layout, ome
 from dicomzarr_watch.archive.threads import pool
 from dicomzarr_watch.dicom.frames import (
     PixelFormat,
@@ -354,7 +354,7 @@ def _images(store: Path, attributes: dict[str, Any]) -> tuple[StoredImage, ...]:
         groups = [(f"{n}/", _attributes(store / str(n))) for n in range(own["images"])]
     found = []
     for prefix, of_image in groups:
-        pixel_format = layout.pixel_format(of_image)
+        pixel_format = ome.pixel_format(of_image)
         is_transposed = pixel_format.samples > 1 and not pixel_format.is_planar
         with zarr.config.set({"codec_pipeline.path": _ZARR_PYTHON} if is_transposed else {}):
             array = _array(store, f"{prefix}0")

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from dicomzarr_watch.archive import layout
+from dicomzarr_watch.archive import layout, ome
 from dicomzarr_watch.archive.blob import BlobWriter, create_blob
 from dicomzarr_watch.archive.chunk import create_image
 from dicomzarr_watch.archive.layout import Plan
@@ -67,15 +67,15 @@ def write(
 
     Raises UndecodedError if frames of some files cannot be decoded; the store is of no use then.
     """
-    write_group(store, layout.root_attributes(plan.images))
+    write_group(store, ome.root_attributes(plan.images))
     dicom = store / layout.DICOM_GROUP
     write_group(dicom)
     if len(plan.images) > 1:
-        write_group(store / "OME", layout.series_attributes(plan.images))
-        (store / "OME" / layout.OME_XML).write_bytes(layout.ome_xml(plan.images))
+        write_group(store / ome.GROUP, ome.series_attributes(plan.images))
+        (store / ome.GROUP / ome.DOCUMENT).write_bytes(ome.document(plan.images))
     for image in plan.images:
         if image.group:
-            write_group(store / image.group, layout.image_attributes(image))
+            write_group(store / image.group, ome.image_attributes(image))
         create_image(store, image)
     with ExitStack() as stack:
         pool = pool_of(threads, "take")
@@ -98,6 +98,7 @@ def write(
         tuple(writing.header_at[n] for n in plan.files),
         tuple(writing.kept_at.get(n, -1) for n in plan.files),
         tuple(sources[n].name for n in sorted(writing.unlike)),
+        tuple(sources[n].name for n in sorted(writing.by_others)),
     )
     create_tables(dicom, plan, sources, instances, written)
     return written
@@ -132,6 +133,7 @@ class _Writing:
         self.header_at: dict[int, int] = {}
         self.kept_at: dict[int, int] = {}
         self.unlike: set[int] = set()
+        self.by_others: set[int] = set()
         self.undecoded: set[int] = set()
         self._store = store
         self._images = plan.images
@@ -232,6 +234,8 @@ class _Writing:
             self.sha256[number] = taken.sha256
         if not taken.is_like and number not in self.kept_at:
             self.unlike.add(number)
+        if not taken.is_by_first:
+            self.by_others.add(number)
         for (image, plane), chunk in zip(places, taken.chunks, strict=True):
             self._put_plane(image, plane, chunk)
 

@@ -106,11 +106,19 @@ def decode(frame: bytes, run: FrameRun, decoder: str = "") -> Samples:
 
     decoder: the one to use; else the first that can. Raises NotDecodedError.
     """
-    *others, last = (decoder,) if decoder else _makers(run) or ("",)
-    for other in others:
+    return _decoded_by(decoder, frame, run) if decoder else seen(frame, run)[0]
+
+
+def seen(frame: bytes, run: FrameRun) -> tuple[Samples, bool]:
+    """Decode one stored frame as `decode` does; tell whether the first decoder could.
+
+    Where it could not, the one that did is no witness of what it made.
+    """
+    *others, last = _makers(run) or ("",)
+    for number, decoder in enumerate(others):
         with suppress(NotDecodedError):
-            return _decoded_by(other, frame, run)
-    return _decoded_by(last, frame, run)
+            return _decoded_by(decoder, frame, run), number == 0
+    return _decoded_by(last, frame, run), not others
 
 
 def _makers(run: FrameRun) -> tuple[str, ...]:

@@ -23,7 +23,8 @@ from dicomzarr_watch.archive.disk import (
     write_durably,
 )
 from dicomzarr_watch.archive.document import Receipt
-from dicomzarr_watch.archive.layout import DONE_JSON, as_json
+from dicomzarr_watch.archive.layout import DONE_JSON
+from dicomzarr_watch.archive.lines import as_json
 from dicomzarr_watch.errors import RejectError
 
 
