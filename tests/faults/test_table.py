@@ -71,7 +71,7 @@ ROWS: Final = {
         "refused with a code, or contained; nothing written elsewhere",
     ),
     "power": Row(
-        "power cut, unsynced pages dropped (a virtual machine)",
+        "power cut: all that the disk was not told to keep is gone, or any part of it",
         "cuts",
         "every done.json that is visible verifies",
     ),
