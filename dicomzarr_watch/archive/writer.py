@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -34,6 +34,7 @@ from dicomzarr_watch.archive.piece import (
 )
 from dicomzarr_watch.archive.shard import Put, ShardFile
 from dicomzarr_watch.archive.tables import Written, create_tables
+from dicomzarr_watch.archive.threads import pool as pool_of
 from dicomzarr_watch.archive.work import Source, opened
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance, read_header
@@ -77,7 +78,7 @@ def write(
             write_group(store / image.group, layout.image_attributes(image))
         create_image(store, image)
     with ExitStack() as stack:
-        pool = ThreadPoolExecutor(threads, "take")
+        pool = pool_of(threads, "take")
         stack.callback(pool.shutdown, cancel_futures=True)
         writing = _Writing(store, plan, pool=pool, place=place, put=put, limit=_AHEAD * threads)
         stack.callback(writing.close)
