@@ -51,6 +51,7 @@ def run(settings: Settings, log: Log, *, is_once: bool = False) -> int:
         stack.enter_context(_signals(wakes))
         bundles = _bundles(settings)
         stack.callback(bundles.clear)
+        stack.callback(clear_staging, settings.output)  # where the system let none of it go before
         engine = LocalEngine(
             workers=settings.workers,
             timeout_s=settings.job_timeout_s,
