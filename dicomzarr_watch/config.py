@@ -85,6 +85,7 @@ class Settings(BaseModel):
     max_attempts: int = Field(3, ge=1)
     retry_max_s: float = Field(300.0, gt=0)
     drain_s: float = Field(60.0, ge=0)
+    min_free_bytes: int = Field(1_000_000_000, ge=0)
 
     verify: Level = Level.EXACT
     keep_reconstructed: Place | None = None

@@ -22,7 +22,6 @@ from dicomzarr_watch.archive.publish import swap_names
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.intake.wakeup import Wakeup, quieten
 
-LEAST_FREE_BYTES: Final = 1 << 30
 LEAST_FREE_INODES: Final = 10_000
 LEAST_DESCRIPTORS: Final = 1024
 LONGEST_POLL_S: Final = 10.0
@@ -65,7 +64,7 @@ def checks(settings: Settings, mounted: str, *, is_thorough: bool = False) -> It
         yield _watches(settings.inbox)
         yield _event(settings.inbox)
     for name, folder in (("output", settings.output), ("state", settings.state)):
-        yield _space(name, folder)
+        yield _space(name, folder, settings.min_free_bytes)
     yield _output(settings.output)
     yield _state(settings.state, file_system(settings.state.resolve(), mounted))
     yield _descriptors()
@@ -130,14 +129,16 @@ def _event(inbox: Path) -> Check:
     return Check("inbox probe", "a new file raised an event")
 
 
-def _space(name: str, folder: Path) -> Check:
+def _space(name: str, folder: Path, least_bytes: int) -> Check:
     place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     found = os.statvfs(place)
     free, nodes = found.f_bavail * found.f_frsize, found.f_favail
     told = f"{free / 1e9:.1f} GB and {nodes} files free"
     has_nodes = found.f_files == 0 or nodes >= LEAST_FREE_INODES  # some file systems count none
-    if free < LEAST_FREE_BYTES or not has_nodes:
-        return Check(f"{name} space", told, "free some, or move the folder to a larger disk")
+    if free < least_bytes or not has_nodes:
+        return Check(
+            f"{name} space", told, "free some, move the folder, or set min_free_bytes lower"
+        )
     return Check(f"{name} space", told)
 
 

@@ -203,6 +203,15 @@ class Ledger:
         found = (row.instance_number for row in self.files(drop, series_uid))
         return (number for number in found if number is not None)
 
+    def carried_bytes(self, drop: str, series_uid: str) -> int:
+        """Return the sizes of the files of a series that went through a job and are gone since."""
+        query = (
+            "SELECT coalesce(sum(size), 0) FROM files WHERE drop_name = ? AND series_uid = ?"
+            " AND NOT is_present AND job IS NOT NULL"
+        )
+        found: int = self._one(query, os.fsencode(drop), series_uid)
+        return found
+
     def archives(self) -> Iterator[FileRow]:
         """Yield the zip and tar files of the inbox."""
         query = _FILES + " WHERE kind = 'archive' AND is_present"

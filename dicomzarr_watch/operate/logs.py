@@ -61,7 +61,10 @@ class Event(StrEnum):
     JOB_RETRY = "job.retry", "an attempt failed; it is tried again after `pause_s`"
     JOB_REJECTED = "job.rejected", "a series is given up; `code` says why"
     JOB_WITHDRAWN = "job.withdrawn", "the files of a job changed; the series settles again"
-    OUTPUT_PAUSED = "output.paused", "the output cannot take results; jobs wait"
+    OUTPUT_PAUSED = (
+        "output.paused",
+        "the output cannot take results, or some have no room; they wait",
+    )
     OUTPUT_RESUMED = "output.resumed", "the output takes results again"
     DROP_FINISHED = "drop.finished", "drop.json says what became of every file"
     LOG_LOST = "log.lost", "the log could not be written for a while; so many lines are missing"
