@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
@@ -57,6 +58,16 @@ def _one_part(value: str) -> str:
 FileName = Annotated[str, AfterValidator(_one_part)]
 
 
+def _octal(value: str) -> str:
+    """Refuse what is no umask, or would keep the daemon from its own files."""
+    if not re.fullmatch("0?[0-7]{3}", value) or int(value, 8) & 0o700:
+        raise ValueError('expected octal digits that take nothing from the owner, such as "0027"')
+    return value
+
+
+Umask = Annotated[str, AfterValidator(_octal)]
+
+
 class Settings(BaseModel):
     """Everything that can be set; seconds end in _s."""
 
@@ -90,6 +101,7 @@ class Settings(BaseModel):
     verify: Level = Level.EXACT
     keep_reconstructed: Place | None = None
     keep_encoded: KeepEncoded = KeepEncoded.ALWAYS
+    umask: Umask = "0027"
 
     identifiers: Identifiers = Identifiers.HASHED
     log_format: LogFormat = LogFormat.AUTO

@@ -124,6 +124,9 @@ def test_settings_do_not_change() -> None:
         ),
         ('settle_s = "soon"', "settle_s: Input should be a valid number"),
         ('keep_reconstructed = ""', "keep_reconstructed: expected a path, found ''"),
+        ('umask = "0700"', "umask: expected octal digits that take nothing from the owner"),
+        ('umask = "0028"', "umask: expected octal digits that take nothing from the owner"),
+        ("umask = 27", "umask: Input should be a valid string, found 27"),
         ("[workers]\nmost = 3", "workers: Input should be a valid integer"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dicomzarr_watch import config, console
+from dicomzarr_watch import config, console, private
 from dicomzarr_watch.cli.command import (
     Config,
     Inbox,
@@ -49,7 +49,8 @@ def run(
     from dicomzarr_watch import daemon
     from dicomzarr_watch.operate import logs
 
-    found.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.umask(int(found.umask, 8))
+    private.make_folder(found.state)
     log = logs.open_log(found, logs.identifier_key(found.state))
     try:
         code = daemon.run(found, log, is_once=once)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from dicomzarr_watch import private
 from dicomzarr_watch.archive.disk import STAGING, sync
 from dicomzarr_watch.archive.publish import swap_names
 from dicomzarr_watch.config import Settings
@@ -146,7 +147,7 @@ def _output(output: Path) -> Check:
     """Do what publishing does, in the place where results are staged."""
     staging = output / STAGING
     try:
-        staging.mkdir(parents=True, exist_ok=True)
+        private.make_folder(staging)
         place = Path(tempfile.mkdtemp(dir=staging))
     except OSError as error:
         return Check("output", error.strerror or "an error", "let this user write there")
@@ -178,7 +179,7 @@ def _state(state: Path, kind: str) -> Check:
     if is_remote(kind):
         return Check("state", f"file system {kind}", "move it to a local disk, for the ledger")
     try:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private.make_folder(state)
         with tempfile.TemporaryFile(dir=state) as stream:
             os.fsync(stream.fileno())
     except OSError as error:

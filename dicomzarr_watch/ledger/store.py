@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from dicomzarr_watch import lockfile
+from dicomzarr_watch import lockfile, private
 from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.identity import Identity, Stamp
 from dicomzarr_watch.ledger.jobs import (
@@ -111,10 +111,11 @@ class Ledger:
         Jobs that were running are queued again, or given up. Raises StopError if another daemon
         has it.
         """
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private.make_folder(state)
         with ExitStack() as undo:
             lock = _locked(state / "lock")
             undo.callback(os.close, lock)
+            private.make_file(state / "ledger.sqlite")  # what SQLite makes beside it is like it
             connection = sqlite3.connect(state / "ledger.sqlite", isolation_level=None)
             undo.callback(connection.close)
             connection.execute("PRAGMA journal_mode=WAL")

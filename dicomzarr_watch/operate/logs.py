@@ -22,6 +22,7 @@ from typing import Any, Final, Self, TextIO, cast
 
 import structlog
 
+from dicomzarr_watch import private
 from dicomzarr_watch.config import Identifiers, LogFormat, Settings
 
 KEY_BYTES: Final = 32
@@ -138,7 +139,7 @@ def identifier_key(state: Path) -> bytes:
     if path.exists():
         return path.read_bytes()
     key, part = secrets.token_bytes(KEY_BYTES), path.with_suffix(".part")
-    part.touch(mode=0o600)
+    private.make_file(part)
     with part.open("wb") as stream:
         stream.write(key)
         stream.flush()
@@ -174,7 +175,7 @@ class _LogFile:
 
     def __init__(self, path: Path) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o666)
+        self._descriptor = os.open(path, flags, 0o640)
 
     def isatty(self) -> bool:
         return False
