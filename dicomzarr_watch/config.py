@@ -68,6 +68,10 @@ def _octal(value: str) -> str:
 Umask = Annotated[str, AfterValidator(_octal)]
 
 
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 class Settings(BaseModel):
     """Everything that can be set; seconds end in _s."""
 
@@ -93,6 +97,7 @@ class Settings(BaseModel):
 
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
     job_timeout_s: float = Field(3600.0, gt=0)
+    job_memory_bytes: int = Field(default_factory=_memory_bytes, ge=0)
     max_attempts: int = Field(3, ge=1)
     retry_max_s: float = Field(300.0, gt=0)
     drain_s: float = Field(60.0, ge=0)

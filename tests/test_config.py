@@ -206,7 +206,7 @@ _LINE = re.compile(r"^(# )?([a-z_]+) = .+$")
 _LINES = EXAMPLE.read_text("utf-8").splitlines()
 SHOWN = {m[2]: (bool(m[1]), n) for n, line in enumerate(_LINES) if (m := _LINE.match(line))}
 # these have no value of their own by default, so an example stands for one
-BY_EXAMPLE = {"workers", "keep_reconstructed", "log_file", "ready_marker"}
+BY_EXAMPLE = {"workers", "job_memory_bytes", "keep_reconstructed", "log_file", "ready_marker"}
 
 
 def example() -> dict[str, Any]:
