@@ -103,7 +103,10 @@ def _remote_inbox(settings: Settings, kind: str) -> Check:
 
 def _watches(inbox: Path) -> Check:
     folders = sum(1 for _ in os.walk(inbox))
-    limit = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text("ascii"))
+    try:
+        limit = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text("ascii"))
+    except OSError:  # a service may be kept from seeing it
+        return Check("inbox watches", f"{folders} folders, watches a user unknown")
     if 2 * folders > limit:
         todo = f"sysctl fs.inotify.max_user_watches={max(4 * folders, 1 << 16)}"
         return Check("inbox watches", f"{folders} folders, {limit} watches a user", todo)
