@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
@@ -57,6 +58,20 @@ def _one_part(value: str) -> str:
 FileName = Annotated[str, AfterValidator(_one_part)]
 
 
+def _octal(value: str) -> str:
+    """Refuse what is no umask, or would keep the daemon from its own files."""
+    if not re.fullmatch("0?[0-7]{3}", value) or int(value, 8) & 0o700:
+        raise ValueError('expected octal digits that take nothing from the owner, such as "0027"')
+    return value
+
+
+Umask = Annotated[str, AfterValidator(_octal)]
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 class Settings(BaseModel):
     """Everything that can be set; seconds end in _s."""
 
@@ -82,13 +97,16 @@ class Settings(BaseModel):
 
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
     job_timeout_s: float = Field(3600.0, gt=0)
+    job_memory_bytes: int = Field(default_factory=_memory_bytes, ge=0)
     max_attempts: int = Field(3, ge=1)
     retry_max_s: float = Field(300.0, gt=0)
     drain_s: float = Field(60.0, ge=0)
+    min_free_bytes: int = Field(1_000_000_000, ge=0)
 
     verify: Level = Level.EXACT
     keep_reconstructed: Place | None = None
     keep_encoded: KeepEncoded = KeepEncoded.ALWAYS
+    umask: Umask = "0027"
 
     identifiers: Identifiers = Identifiers.HASHED
     log_format: LogFormat = LogFormat.AUTO

@@ -20,6 +20,12 @@ from typing import Any, Final
 PATIENCE_S: Final = 120.0
 """How long a test waits for what must come; only a failure ever takes it."""
 SETTLE_S: Final = 0.3
+DEFAULTS: Final[dict[str, object]] = {
+    "settle_s": SETTLE_S,
+    "poll_s": 1.0,
+    "workers": 2,
+    "min_free_bytes": 0,  # a test's disk may be as small as it likes
+}
 COMMAND: Final = (sys.executable, "-m", "dicomzarr_watch")
 HAMPERED: Final = (sys.executable, str(Path(__file__).with_name("hampered.py")))
 FAULTY: Final = (sys.executable, str(Path(__file__).with_name("faulty.py")))
@@ -48,7 +54,7 @@ class Daemon:
         self.text = ""
         self.events: list[Fields] = []
         folders = {"inbox": self.inbox, "output": self.output, "state": self.state}
-        given = {"settle_s": SETTLE_S, "poll_s": 1.0, "workers": 2} | folders | settings
+        given = DEFAULTS | folders | settings
         self.process = subprocess.Popen(
             [*command, "run", *arguments],
             env=clean_environment() | {_variable(k): str(v) for k, v in given.items()},

@@ -77,6 +77,13 @@ def install_steps(faults: Path) -> None:
     convert._Clock.__call__ = stepped  # type: ignore[method-assign]
 
 
+def let_children_know() -> None:
+    """Have children find FAULTS in what is left of their environment."""
+    from dicomzarr_watch.operate import process
+
+    vars(process)["NEEDED"] = (*process.NEEDED, "FAULTS")
+
+
 def install_steps_in_daemon(faults: Path) -> None:
     from dicomzarr_watch.operate.logs import Event, Log
 
@@ -105,4 +112,5 @@ if __name__ == "__main__":
     from dicomzarr_watch.cli import main
 
     install_steps_in_daemon(Path(os.environ["FAULTS"]))
+    let_children_know()
     main()

@@ -2,7 +2,8 @@
 
 HAMPER says what. `inotify`: a seccomp filter lets inotify_init fail with EMFILE, as it does when
 the user's instances are used up. `permissions`: nothing for most users, but root is told to mind
-the permissions of files as well.
+the permissions of files as well. `execution`: memory that was ever writable is never executed, and
+nothing is privileged.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import sys
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAPBSET_DROP = 24
+LAST_CAPABILITY = 40
+PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
 RET_ERRNO, RET_ALLOW = 0x00050000, 0x7FFF0000
 INOTIFY_INIT = {"x86_64": (253, 294), "aarch64": (26,)}
@@ -46,6 +49,13 @@ def mind_permissions() -> None:
         control(PR_CAPBSET_DROP, CAP_DAC_READ_SEARCH, 0)
 
 
+def refuse_execution() -> None:
+    control(PR_SET_NO_NEW_PRIVS, 1, 0)
+    control(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0)
+    for capability in range(LAST_CAPABILITY + 1):
+        control(PR_CAPBSET_DROP, capability, 0)
+
+
 def control(option: int, first: int, second: object) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, first, second, 0, 0):
@@ -54,6 +64,10 @@ def control(option: int, first: int, second: object) -> None:
 
 
 if __name__ == "__main__":
-    {"inotify": refuse_inotify, "permissions": mind_permissions}[os.environ["HAMPER"]]()
+    {
+        "inotify": refuse_inotify,
+        "permissions": mind_permissions,
+        "execution": refuse_execution,
+    }[os.environ["HAMPER"]]()
     start = ["-m", "dicomzarr_watch"] if sys.argv[1] == "run" else []
     os.execv(sys.executable, [sys.executable, *start, *sys.argv[1:]])  # noqa: S606 - no shell wanted

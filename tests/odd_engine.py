@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import queue
 import signal
@@ -24,6 +25,8 @@ from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.errors import RejectError, StopError
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.outcome import Outcome
+
+MUCH_BYTES: Final = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,23 @@ def work(act: str, place: Path) -> Task:
     return Task(work=Work("drop", (source,), place / "output"))
 
 
-def engine(place: Path, wake: Callable[[], None], *, timeout_s: float) -> LocalEngine:
-    lock = place / "children.lock"
-    return LocalEngine(workers=2, timeout_s=timeout_s, lock=lock, level=Level.EXACT, wake=wake)
+def engine(
+    place: Path, wake: Callable[[], None], *, timeout_s: float, memory_bytes: int = 0
+) -> LocalEngine:
+    return LocalEngine(
+        workers=2,
+        timeout_s=timeout_s,
+        lock=place / "children.lock",
+        level=Level.EXACT,
+        memory_bytes=memory_bytes,
+        wake=wake,
+    )
 
 
-def outcome(act: str, place: Path, *, timeout_s: float = 60.0) -> Outcome:
+def outcome(act: str, place: Path, *, timeout_s: float = 60.0, memory_bytes: int = 0) -> Outcome:
     """Return how an engine says that a work ended."""
     wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()
-    found = engine(place, lambda: wakes.put(True), timeout_s=timeout_s)
+    found = engine(place, lambda: wakes.put(True), timeout_s=timeout_s, memory_bytes=memory_bytes)
     try:
         found.submit(7, work(act, place))
         wakes.get(timeout=timeout_s + 30.0)
@@ -98,6 +109,11 @@ def _grow(place: Path) -> None:
     assert len(b"x" * KEPT_BYTES) == KEPT_BYTES
 
 
+def _reserve(_: Path) -> None:
+    """Set addresses aside without writing there, as allocators and mapped files do."""
+    mmap.mmap(-1, MUCH_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ).close()
+
+
 ACTS: Final[dict[str, Callable[[Path], None]]] = {
     "raise": _raise(ValueError("the name of a patient")),
     "out of memory": _raise(MemoryError()),
@@ -110,6 +126,8 @@ ACTS: Final[dict[str, Callable[[Path], None]]] = {
     "be gone": lambda _: None,
     "sign": _sign,
     "grow": _grow,
+    "take much": lambda _: bytearray(MUCH_BYTES).clear(),
+    "set much aside": _reserve,
     "be unreadable": _raise(OSError(errno.EIO, "the disk says so")),
     "be refused": _raise(RejectError("over-a-limit")),
     "stop": _raise(StopError("settings-wrong")),

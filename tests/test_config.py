@@ -124,6 +124,9 @@ def test_settings_do_not_change() -> None:
         ),
         ('settle_s = "soon"', "settle_s: Input should be a valid number"),
         ('keep_reconstructed = ""', "keep_reconstructed: expected a path, found ''"),
+        ('umask = "0700"', "umask: expected octal digits that take nothing from the owner"),
+        ('umask = "0028"', "umask: expected octal digits that take nothing from the owner"),
+        ("umask = 27", "umask: Input should be a valid string, found 27"),
         ("[workers]\nmost = 3", "workers: Input should be a valid integer"),
     ],
 )
@@ -203,7 +206,7 @@ _LINE = re.compile(r"^(# )?([a-z_]+) = .+$")
 _LINES = EXAMPLE.read_text("utf-8").splitlines()
 SHOWN = {m[2]: (bool(m[1]), n) for n, line in enumerate(_LINES) if (m := _LINE.match(line))}
 # these have no value of their own by default, so an example stands for one
-BY_EXAMPLE = {"workers", "keep_reconstructed", "log_file", "ready_marker"}
+BY_EXAMPLE = {"workers", "job_memory_bytes", "keep_reconstructed", "log_file", "ready_marker"}
 
 
 def example() -> dict[str, Any]:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
+from dicomzarr_watch import private
+
 STAGING: Final = ".staging"
 PROBE: Final = ".probe"
 SYNCS_AT_ONCE: Final = 4
@@ -26,6 +28,7 @@ def staging(output: Path, drop: str, folder: str) -> Iterator[Path]:
     place = output / STAGING / drop / folder
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
+    private.make_folder(output / STAGING)  # below it, modes are those of what is published
     try:
         yield place
     finally:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dicomzarr_watch import config, console
+from dicomzarr_watch import config, console, private
 from dicomzarr_watch.cli.command import (
     Config,
     Inbox,
@@ -48,11 +48,15 @@ def run(
     # structlog, watchdog and the engine are for this command alone
     from dicomzarr_watch import daemon
     from dicomzarr_watch.operate import logs
+    from dicomzarr_watch.operate.process import confine
+    from dicomzarr_watch.operate.systemd import Notifier
 
-    found.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    notifier = Notifier(os.environ)
+    confine(int(found.umask, 8), os.environ)
+    private.make_folder(found.state)
     log = logs.open_log(found, logs.identifier_key(found.state))
     try:
-        code = daemon.run(found, log, is_once=once)
+        code = daemon.run(found, log, notifier, is_once=once)
     except (OSError, sqlite3.Error) as error:
         log.error(
             logs.Event.DAEMON_FAILED,

@@ -7,7 +7,6 @@ job, a signal or the next thing that is due.
 
 from __future__ import annotations
 
-import os
 import queue
 import signal
 import time
@@ -35,7 +34,7 @@ TOLD_S: Final = 1.0
 """And no more often than that."""
 
 
-def run(settings: Settings, log: Log, *, is_once: bool = False) -> int:
+def run(settings: Settings, log: Log, notifier: Notifier, *, is_once: bool = False) -> int:
     """Run the daemon until it is told to stop, or once over what is there.
 
     Returns the exit code: 1 if `is_once` and a file was rejected, else 0. Raises StopError if the
@@ -57,6 +56,7 @@ def run(settings: Settings, log: Log, *, is_once: bool = False) -> int:
             timeout_s=settings.job_timeout_s,
             lock=settings.state / "children.lock",
             level=settings.verify,
+            memory_bytes=settings.job_memory_bytes,
             wake=lambda: wakes.put("ended"),
         )
         stack.callback(engine.close)
@@ -69,7 +69,14 @@ def run(settings: Settings, log: Log, *, is_once: bool = False) -> int:
         working = Working(settings, log, ledger, engine, watching, bundles=bundles)
         reporting = Reporting(settings.output, log, ledger, watching, bundles)
         loop = _Loop(
-            settings, log, ledger, wakes, watching=watching, working=working, reporting=reporting
+            settings,
+            log,
+            ledger,
+            wakes,
+            notifier=notifier,
+            watching=watching,
+            working=working,
+            reporting=reporting,
         )
         return loop.run(is_once=is_once)
 
@@ -104,6 +111,7 @@ class _Loop:
         ledger: Ledger,
         wakes: queue.SimpleQueue[str],
         *,
+        notifier: Notifier,
         watching: Watching,
         working: Working,
         reporting: Reporting,
@@ -115,7 +123,7 @@ class _Loop:
         self._watching = watching
         self._working = working
         self._reporting = reporting
-        self._notifier = Notifier(os.environ)
+        self._notifier = notifier
         self._told_s = float("-inf")
         self._stops = 0
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from dicomzarr_watch import private
 from dicomzarr_watch.archive.disk import STAGING, sync
 from dicomzarr_watch.archive.publish import swap_names
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.intake.wakeup import Wakeup, quieten
 
-LEAST_FREE_BYTES: Final = 1 << 30
 LEAST_FREE_INODES: Final = 10_000
 LEAST_DESCRIPTORS: Final = 1024
 LONGEST_POLL_S: Final = 10.0
@@ -65,7 +65,7 @@ def checks(settings: Settings, mounted: str, *, is_thorough: bool = False) -> It
         yield _watches(settings.inbox)
         yield _event(settings.inbox)
     for name, folder in (("output", settings.output), ("state", settings.state)):
-        yield _space(name, folder)
+        yield _space(name, folder, settings.min_free_bytes)
     yield _output(settings.output)
     yield _state(settings.state, file_system(settings.state.resolve(), mounted))
     yield _descriptors()
@@ -103,7 +103,10 @@ def _remote_inbox(settings: Settings, kind: str) -> Check:
 
 def _watches(inbox: Path) -> Check:
     folders = sum(1 for _ in os.walk(inbox))
-    limit = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text("ascii"))
+    try:
+        limit = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text("ascii"))
+    except OSError:  # a service may be kept from seeing it
+        return Check("inbox watches", f"{folders} folders, watches a user unknown")
     if 2 * folders > limit:
         todo = f"sysctl fs.inotify.max_user_watches={max(4 * folders, 1 << 16)}"
         return Check("inbox watches", f"{folders} folders, {limit} watches a user", todo)
@@ -130,14 +133,16 @@ def _event(inbox: Path) -> Check:
     return Check("inbox probe", "a new file raised an event")
 
 
-def _space(name: str, folder: Path) -> Check:
+def _space(name: str, folder: Path, least_bytes: int) -> Check:
     place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     found = os.statvfs(place)
     free, nodes = found.f_bavail * found.f_frsize, found.f_favail
     told = f"{free / 1e9:.1f} GB and {nodes} files free"
     has_nodes = found.f_files == 0 or nodes >= LEAST_FREE_INODES  # some file systems count none
-    if free < LEAST_FREE_BYTES or not has_nodes:
-        return Check(f"{name} space", told, "free some, or move the folder to a larger disk")
+    if free < least_bytes or not has_nodes:
+        return Check(
+            f"{name} space", told, "free some, move the folder, or set min_free_bytes lower"
+        )
     return Check(f"{name} space", told)
 
 
@@ -145,7 +150,7 @@ def _output(output: Path) -> Check:
     """Do what publishing does, in the place where results are staged."""
     staging = output / STAGING
     try:
-        staging.mkdir(parents=True, exist_ok=True)
+        private.make_folder(staging)
         place = Path(tempfile.mkdtemp(dir=staging))
     except OSError as error:
         return Check("output", error.strerror or "an error", "let this user write there")
@@ -177,7 +182,7 @@ def _state(state: Path, kind: str) -> Check:
     if is_remote(kind):
         return Check("state", f"file system {kind}", "move it to a local disk, for the ledger")
     try:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private.make_folder(state)
         with tempfile.TemporaryFile(dir=state) as stream:
             os.fsync(stream.fileno())
     except OSError as error:

@@ -7,36 +7,48 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from dicomzarr_watch.archive.disk import takes_files
 from dicomzarr_watch.archive.work import Finding, Source, Work
 from dicomzarr_watch.config import Settings
+from dicomzarr_watch.daemon.room import Need, Room
 from dicomzarr_watch.daemon.watching import FILES_CHANGED, Watching, told
 from dicomzarr_watch.engine.local import LocalEngine
 from dicomzarr_watch.engine.task import Task
-from dicomzarr_watch.errors import NO_SPACE, OUTPUT_ERROR
+from dicomzarr_watch.errors import NO_SPACE, OUTPUT_ERROR, RetryError
 from dicomzarr_watch.intake.arrival import SeriesKey, gaps
 from dicomzarr_watch.intake.bundle import is_of_bundle
 from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.intake.listing import Entry
-from dicomzarr_watch.ledger.jobs import Job, Patience, State, backoff_s, ended
+from dicomzarr_watch.ledger.jobs import Job, Patience, State, backoff_s, claimed, ended
 from dicomzarr_watch.ledger.requests import granted, wished_retries
 from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log
-from dicomzarr_watch.outcome import UNPACKED, Ended, Outcome
+from dicomzarr_watch.outcome import UNPACKED, Ended, Outcome, of_error
 
 NAMED_GAPS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """A job under way, and the files that it was given."""
+    """A job under way, the files that it was given, what is to be done and what that needs."""
 
     job: Job
     files: tuple[FileRow, ...]
+    task: Task
+    need: Need
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What can start; what there is no room for, and why; and jobs whose files are other ones."""
+
+    fit: list[_Attempt]
+    large: list[tuple[_Attempt, RetryError]]
+    outdated: list[Job]
 
 
 class Working:
@@ -61,6 +73,9 @@ class Working:
         self._running: dict[int, _Attempt] = {}
         self._paused_until = 0.0
         self._pauses = 0
+        self._room = Room(settings)
+        self._large: set[int] = set()
+        self._is_paused = False
         for job in ledger.lost:
             if job.state is State.REJECTED:
                 self._log.error(Event.JOB_REJECTED, **told(job), code=job.code)
@@ -96,6 +111,8 @@ class Working:
             self._grant_retries()
             self._watching.offer()
             attempts = self._claimed()
+            self._large = {number for number in self._large if self._is_queued(number)}
+        self._say_resumed()
         for attempt in attempts:
             self._start(attempt)
         return drops
@@ -136,45 +153,70 @@ class Working:
             room = 1 if not self._running and now >= self._paused_until else 0
         if not self._watching.is_there or not room:
             return []
-        fit, outdated = self._due(now, room)
-        for job in outdated:
+        due = self._due(now, room)
+        for job in due.outdated:
             self._ledger.withdraw(job)
             self._log.info(Event.JOB_WITHDRAWN, **told(job), code=FILES_CHANGED)
-        return [
-            _Attempt(self._ledger.claim(job), tuple(self._ledger.files(job.drop, job.series_uid)))
-            for job in fit
-        ]
+        for attempt, lack in due.large:
+            self._put_off(attempt.job, of_error(lack))
+        return [replace(one, job=self._ledger.claim(one.job)) for one in due.fit]
 
-    def _due(self, now: float, room: int) -> tuple[list[Job], list[Job]]:
-        """Return jobs that can start, and those on the way whose files are not what they were.
+    def _due(self, now: float, room: int) -> _Due:
+        """Return jobs that can start, and those on the way that cannot.
 
-        Of jobs that a daemon was lost over one runs at a time, to tell which of them it is.
+        Of jobs that a daemon was lost over one runs at a time, to tell which of them it is. One
+        that only has to wait for others' room keeps its turn.
         """
-        fit: list[Job] = []
-        outdated: list[Job] = []
-        is_doubtful = any(attempt.job.losses for attempt in self._running.values())
+        found = _Due([], [], [])
+        under_way = [*self._running.values()]
+        is_doubtful = any(attempt.job.losses for attempt in under_way)
         with closing(self._ledger.due(now)) as due:
             for job in due:
                 key = _key(job)
                 tally = self._watching.tally(key)
                 if tally is None or tally.fingerprint != job.fingerprint:
-                    outdated.append(job)
+                    found.outdated.append(job)
                 elif self._watching.is_complete(key) and not (job.losses and is_doubtful):
-                    fit.append(job)
+                    attempt = self._attempt(job)
+                    if lack := self._room.lack([attempt.need]):
+                        found.large.append((attempt, lack))
+                        continue
+                    needs = [a.need for a in (*under_way, *found.fit, attempt)]
+                    if self._room.lack(needs):
+                        break
+                    found.fit.append(attempt)
                     is_doubtful = is_doubtful or job.losses > 0
-                if len(fit) == room:
+                if len(found.fit) == room:
                     break
-        return fit, outdated
+        return found
+
+    def _attempt(self, job: Job) -> _Attempt:
+        """Return what becomes of a job that is queued if it starts now."""
+        files = tuple(self._ledger.files(job.drop, job.series_uid))
+        task = self._task(claimed(job), files)
+        carried_bytes = self._ledger.carried_bytes(job.drop, job.series_uid)
+        return _Attempt(job, files, task, self._room.need(task, carried_bytes))
+
+    def _put_off(self, job: Job, outcome: Outcome) -> None:
+        """Have a job wait that there is no room for, as if it had failed as it began."""
+        after = ended(claimed(job), outcome, time.time(), self._patience())
+        self._ledger.settle(after, ())
+        self._large.add(job.id)
+        self._say_paused(outcome)
+
+    def _is_queued(self, number: int) -> bool:
+        job = self._ledger.job(number)
+        return job is not None and job.state is State.QUEUED
 
     def _start(self, attempt: _Attempt) -> None:
         job = attempt.job
         self._log.info(Event.JOB_STARTED, **told(job), attempt=job.attempts)
         self._running[job.id] = attempt
-        self._engine.submit(job.id, self._task(attempt))
+        self._engine.submit(job.id, attempt.task)
 
-    def _task(self, attempt: _Attempt) -> Task:
-        entries = [Entry(file.path, file.identity) for file in attempt.files]
-        if is_of_bundle(attempt.job.series_uid):
+    def _task(self, job: Job, files: Sequence[FileRow]) -> Task:
+        entries = [Entry(file.path, file.identity) for file in files]
+        if is_of_bundle(job.series_uid):
             return Task(tuple(self._bundles.unpacking(entry) for entry in entries))
         found = {name: self._bundles.place(entry) for name, entry in _named(entries).items()}
         needed = {task.path: task for _, task in found.values() if task}
@@ -182,19 +224,19 @@ class Working:
             Source(name, path, entry.identity)
             for (name, (path, _)), entry in zip(found.items(), entries, strict=True)
         ]
-        return Task(tuple(needed.values()), self._work(attempt, sources))
+        return Task(tuple(needed.values()), self._work(job, files, sources))
 
-    def _work(self, attempt: _Attempt, sources: Sequence[Source]) -> Work:
+    def _work(self, job: Job, files: Sequence[FileRow], sources: Sequence[Source]) -> Work:
         settings = self._settings
         truncated = tuple(
-            s.name for s, file in zip(sources, attempt.files, strict=True) if file.is_truncated
+            s.name for s, file in zip(sources, files, strict=True) if file.is_truncated
         )
         held = Finding("held-while-truncated", truncated)
-        numbers = [n for file in attempt.files if (n := file.instance_number) is not None]
+        numbers = [n for file in files if (n := file.instance_number) is not None]
         missing = gaps(numbers) if settings.gap_hold_s else ()
         gap = Finding("gap-in-instance-numbers", detail=_runs(missing))
         return Work(
-            drop=attempt.job.drop,
+            drop=job.drop,
             sources=tuple(sorted(sources, key=lambda s: s.name)),
             output=settings.output,
             verify=settings.verify,
@@ -203,7 +245,7 @@ class Working:
             threads=os.cpu_count() or 1,
             findings=(held,) * bool(truncated) + (gap,) * bool(missing),
             # a broken frame can end the process that decodes it: the last attempt does without
-            is_decoded=not 1 < attempt.job.attempts == settings.max_attempts,
+            is_decoded=not 1 < job.attempts == settings.max_attempts,
         )
 
     def _say(self, job: Job, outcome: Outcome) -> None:
@@ -234,15 +276,24 @@ class Working:
         return outcome.code == NO_SPACE
 
     def _pause(self, outcome: Outcome) -> None:
-        if not self._pauses:
-            self._log.warning(Event.OUTPUT_PAUSED, code=outcome.code, told=outcome.told)
+        self._say_paused(outcome)
         self._paused_until = time.time() + backoff_s(self._pauses, self._patience())
         self._pauses += 1
 
     def _resume(self) -> None:
-        if self._pauses:
-            self._log.info(Event.OUTPUT_RESUMED)
         self._pauses = 0
+        self._say_resumed()
+
+    def _say_paused(self, outcome: Outcome) -> None:
+        if not self._is_paused:
+            self._log.warning(Event.OUTPUT_PAUSED, code=outcome.code, told=outcome.told)
+        self._is_paused = True
+
+    def _say_resumed(self) -> None:
+        """Say it as soon as nothing waits for the output any more."""
+        if self._is_paused and not self._pauses and not self._large:
+            self._log.info(Event.OUTPUT_RESUMED)
+            self._is_paused = False
 
     def _patience(self) -> Patience:
         return Patience(

@@ -93,6 +93,8 @@ def encoded_frames(stream: IO[bytes], run: FrameRun) -> Iterator[bytes]:
         for frame in islice(generate_frames(stream, number_of_frames=count), count):
             found += 1
             yield frame
+    except MemoryError:
+        raise  # that the machine has not enough says nothing of the frame
     except Exception as error:  # whatever broken fragments lead to
         raise NotDecodedError(type(error).__name__) from error
     if found < count:
@@ -132,7 +134,7 @@ def _decoded_by(decoder: str, frame: bytes, run: FrameRun) -> Samples:
         if run.encoding == DEFLATED_FRAMES:
             return _inflated(frame, run)
         samples = _decoded(frame, run, decoder)
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # decoders raise what they like: a Rust panic is no Exception
         raise NotDecodedError(type(error).__name__) from error

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from dicomzarr_watch import lockfile
+from dicomzarr_watch.engine.limits import confine
 from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.errors import from_child_error
 from dicomzarr_watch.outcome import Ended, Outcome, of_error
@@ -33,13 +34,13 @@ _ARENAS: Final = 2
 class Child:
     """The daemon's side. is_fit: whether it may have a further job."""
 
-    def __init__(self, context: ForkServerContext, lock: Path) -> None:
+    def __init__(self, context: ForkServerContext, lock: Path, memory_bytes: int) -> None:
         """Start it; lock: a file that every child holds while it lives."""
         self.is_fit = True
         tasks, self._tasks = context.Pipe(duplex=False)
         self._results, results = context.Pipe(duplex=False)
         self._process = context.Process(
-            target=_main, args=(tasks, results, lock, os.getpid()), daemon=True
+            target=_main, args=(tasks, results, lock, os.getpid(), memory_bytes), daemon=True
         )
         self._process.start()
         tasks.close()
@@ -85,7 +86,9 @@ def _exit_reason(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _main(tasks: Connection, results: Connection, lock: Path, daemon: int) -> None:
+def _main(
+    tasks: Connection, results: Connection, lock: Path, daemon: int, memory_bytes: int
+) -> None:
     """Do jobs until no more come."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -93,6 +96,7 @@ def _main(tasks: Connection, results: Connection, lock: Path, daemon: int) -> No
     problem = _held(lock)
     _silence()
     _keep_little_memory()
+    confine(memory_bytes)
     from dicomzarr_watch.engine import job  # noqa: PLC0415 - heavy; the forkserver has it
 
     while True:

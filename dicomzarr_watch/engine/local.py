@@ -47,16 +47,18 @@ class LocalEngine:
         timeout_s: float,
         lock: Path,
         level: Level,
+        memory_bytes: int = 0,
         wake: Callable[[], None],
     ) -> None:
         """Start the forkserver; `wake` is called from another thread when a job has ended.
 
-        lock: a file that every child holds while it lives. Raises StopError if children of an
-        earlier daemon do not end.
+        lock: a file that every child holds while it lives. memory_bytes: the most that a child may
+        take; 0 for no limit. Raises StopError if children of an earlier daemon do not end.
         """
         self._workers = workers
         self._timeout_s = timeout_s
         self._lock = lock
+        self._memory_bytes = memory_bytes
         self._wake = wake
         self._results: queue.SimpleQueue[tuple[int, Outcome]] = queue.SimpleQueue()
         self._under_way = 0
@@ -150,7 +152,7 @@ class LocalEngine:
             if self._is_closed:
                 raise RuntimeError("a job after the end")
             try:
-                child = Child(self._context, self._lock)
+                child = Child(self._context, self._lock, self._memory_bytes)
             except (OSError, EOFError) as error:  # the forkserver ends where it gets no process
                 raise from_child_error(error) from error
             self._children.add(child)

@@ -19,7 +19,7 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from dicomzarr_watch import lockfile
+from dicomzarr_watch import lockfile, private
 from dicomzarr_watch.errors import from_state_error
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.bundle import Form, Limits, MemberKind, Roll, form, too_deep
@@ -88,7 +88,7 @@ def unpack(task: Unpacking) -> int:
     if task.limits.depth < 1:
         raise too_deep(task.limits.depth)
     try:
-        task.place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.make_folder(task.place)
         with _alone(task):
             known = unpacked(task)
             if known is None or not task.folder.is_dir():
@@ -111,7 +111,7 @@ def _unpacked_anew(task: Unpacking) -> list[Unpacked]:
     """Unpack; a list of this very state stays as it is if that fails."""
     put_away(task.folder)
     part = task.folder.with_suffix(".part")
-    part.mkdir(mode=0o700)
+    private.make_folder(part)
     try:
         with opened(task.inbox / task.path, task.identity) as file:
             unpacker = _Unpacker(part, task.limits, Roll(task.limits, task.identity.size))
@@ -157,7 +157,8 @@ class _Unpacker:
 
 
 def _write(copy: Path, pieces: Iterable[bytes], mtime_ns: int) -> None:
-    with copy.open("xb") as stream:
+    private.make_file(copy, is_new=True)
+    with copy.open("wb") as stream:
         for piece in pieces:
             stream.write(piece)
     os.utime(copy, ns=(mtime_ns, mtime_ns))
@@ -167,6 +168,7 @@ def _write_list(task: Unpacking, found: Iterable[Unpacked]) -> None:
     rows = [[one.name, one.size, one.mtime_ns, *astuple(one.peek)] for one in found]
     said = {"identity": astuple(task.identity), "members": rows}
     part = task.folder.with_suffix(".json.part")
+    private.make_file(part)
     part.write_text(json.dumps(said))
     part.replace(task.list_file)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from dicomzarr_watch.errors import NO_SPACE
 from dicomzarr_watch.ledger.account import fate
 from dicomzarr_watch.ledger.jobs import Job, State
 from dicomzarr_watch.ledger.rows import ArrivingRow, FileRow
@@ -24,6 +25,7 @@ _STATES: Final = {
 }
 
 
+_NO_ROOM: Final = "it waits for room on the disk"
 _UNPACKED: Final = "what came out of it is known by itself"
 
 
@@ -88,6 +90,8 @@ def _latest(ledger: Ledger, file: FileRow) -> Job | None:
 
 
 def _stands(job: Job) -> str:
+    if job.state is State.QUEUED and job.code == NO_SPACE:
+        return _NO_ROOM
     return _UNPACKED if job.code == UNPACKED else _STATES[job.state]
 
 

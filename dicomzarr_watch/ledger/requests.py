@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from dicomzarr_watch import private
+
 _FOLDER: Final = "requests"
 _RETRY: Final = "retry."
 
@@ -16,9 +18,9 @@ _RETRY: Final = "retry."
 def wish_retries(state: Path, numbers: Iterable[int]) -> None:
     """Ask that jobs that were given up are tried again."""
     folder = state / _FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
+    private.make_folder(folder)
     for number in numbers:
-        (folder / f"{_RETRY}{number}").touch()
+        private.make_file(folder / f"{_RETRY}{number}")
 
 
 def wished_retries(state: Path) -> list[int]:

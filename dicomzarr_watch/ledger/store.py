@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from dicomzarr_watch import lockfile
+from dicomzarr_watch import lockfile, private
 from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.identity import Identity, Stamp
 from dicomzarr_watch.ledger.jobs import (
@@ -111,10 +111,11 @@ class Ledger:
         Jobs that were running are queued again, or given up. Raises StopError if another daemon
         has it.
         """
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private.make_folder(state)
         with ExitStack() as undo:
             lock = _locked(state / "lock")
             undo.callback(os.close, lock)
+            private.make_file(state / "ledger.sqlite")  # what SQLite makes beside it is like it
             connection = sqlite3.connect(state / "ledger.sqlite", isolation_level=None)
             undo.callback(connection.close)
             connection.execute("PRAGMA journal_mode=WAL")
@@ -202,6 +203,15 @@ class Ledger:
         """Yield the instance numbers of the files of a series that are in the inbox."""
         found = (row.instance_number for row in self.files(drop, series_uid))
         return (number for number in found if number is not None)
+
+    def carried_bytes(self, drop: str, series_uid: str) -> int:
+        """Return the sizes of the files of a series that went through a job and are gone since."""
+        query = (
+            "SELECT coalesce(sum(size), 0) FROM files WHERE drop_name = ? AND series_uid = ?"
+            " AND NOT is_present AND job IS NOT NULL"
+        )
+        found: int = self._one(query, os.fsencode(drop), series_uid)
+        return found
 
     def archives(self) -> Iterator[FileRow]:
         """Yield the zip and tar files of the inbox."""

@@ -22,6 +22,7 @@ from typing import Any, Final, Self, TextIO, cast
 
 import structlog
 
+from dicomzarr_watch import private
 from dicomzarr_watch.config import Identifiers, LogFormat, Settings
 
 KEY_BYTES: Final = 32
@@ -61,7 +62,10 @@ class Event(StrEnum):
     JOB_RETRY = "job.retry", "an attempt failed; it is tried again after `pause_s`"
     JOB_REJECTED = "job.rejected", "a series is given up; `code` says why"
     JOB_WITHDRAWN = "job.withdrawn", "the files of a job changed; the series settles again"
-    OUTPUT_PAUSED = "output.paused", "the output cannot take results; jobs wait"
+    OUTPUT_PAUSED = (
+        "output.paused",
+        "the output cannot take results, or some have no room; they wait",
+    )
     OUTPUT_RESUMED = "output.resumed", "the output takes results again"
     DROP_FINISHED = "drop.finished", "drop.json says what became of every file"
     LOG_LOST = "log.lost", "the log could not be written for a while; so many lines are missing"
@@ -135,7 +139,7 @@ def identifier_key(state: Path) -> bytes:
     if path.exists():
         return path.read_bytes()
     key, part = secrets.token_bytes(KEY_BYTES), path.with_suffix(".part")
-    part.touch(mode=0o600)
+    private.make_file(part)
     with part.open("wb") as stream:
         stream.write(key)
         stream.flush()
@@ -171,7 +175,7 @@ class _LogFile:
 
     def __init__(self, path: Path) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o666)
+        self._descriptor = os.open(path, flags, 0o640)
 
     def isatty(self) -> bool:
         return False

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 import odd_engine
 import pytest
 from daemon_process import deadline
-from odd_engine import outcome
+from odd_engine import MUCH_BYTES, outcome
 
 from dicomzarr_watch.engine import local
 from dicomzarr_watch.outcome import Ended, Outcome
@@ -50,6 +50,23 @@ def test_a_child_that_goes_wrong_is_an_outcome(
 def test_what_an_error_says_is_told_to_nobody_who_did_not_ask(tmp_path: Path) -> None:
     found = outcome("raise", tmp_path)
     assert (found.private, dict(found.summary)) == ("the name of a patient", {})
+
+
+@pytest.mark.parametrize(
+    ("act", "memory_bytes", "ended"),
+    [
+        ("take much", MUCH_BYTES, Ended.CRASHED),
+        ("take much", 2 * MUCH_BYTES, Ended.CHANGED),
+        ("take much", 0, Ended.CHANGED),
+        ("set much aside", MUCH_BYTES, Ended.CHANGED),
+    ],
+)
+def test_a_child_takes_no_more_memory_than_it_may(
+    tmp_path: Path, act: str, memory_bytes: int, ended: Ended
+) -> None:
+    found = outcome(act, tmp_path, memory_bytes=memory_bytes)
+    code = "out-of-memory" if ended is Ended.CRASHED else "source-changed"
+    assert (found.ended, found.code) == (ended, code)
 
 
 def test_a_child_that_hangs_runs_into_the_time_limit(tmp_path: Path) -> None:

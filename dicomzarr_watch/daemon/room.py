@@ -1,0 +1,128 @@
+"""Room on disk for a job, before it starts: what it needs, and whether that is there.
+
+The rule: `min_free_bytes` stay free even if every job under way still writes all that it needs.
+Needs are estimates from the sizes of files and rather too large: nothing is taken to be compressed
+any further, and what those under way have written already is counted once more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from io import FileIO
+from pathlib import Path
+from typing import Final
+
+from dicomzarr_watch.archive.work import KeepEncoded, Source, Work
+from dicomzarr_watch.config import Settings
+from dicomzarr_watch.dicom.frames import FrameRun
+from dicomzarr_watch.dicom.instance import read_header
+from dicomzarr_watch.engine.task import Task
+from dicomzarr_watch.errors import NO_SPACE, RetryError
+from dicomzarr_watch.intake.bundle import Form
+from dicomzarr_watch.intake.unpack import Unpacking, unpacked
+from dicomzarr_watch.source import unlinked
+
+SERIES_BYTES: Final = 1 << 20
+"""What a result takes beside the bytes of its files."""
+UNFOLDS: Final = 3
+"""How many times its size a compressed bundle is taken to hold, as long as nobody has looked."""
+VIEW_MOST: Final = 100
+"""A view that would be so many times its encoded bytes is only said to be: nothing waits for it."""
+
+Need = Mapping[str, int]
+"""Bytes by the setting that names the folder they are written below."""
+
+
+class Room:
+    """The disks that jobs write to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._least = settings.min_free_bytes
+        self._keep_encoded = settings.keep_encoded
+        self._places = {"output": settings.output, "state": settings.state}
+        if settings.keep_reconstructed:
+            self._places["keep_reconstructed"] = settings.keep_reconstructed
+
+    def need(self, task: Task, carried_bytes: int) -> Need:
+        """Return what a task takes.
+
+        carried_bytes: of files that only the series' result has, for a new one to take over.
+        """
+        if not self._least:
+            return {}
+        found = {"state": sum(map(_unpacked_bytes, task.bundles))}
+        if task.work is None:
+            return found
+        size = sum(source.identity.size for source in task.work.sources)
+        views = _decoded_bytes(task.work, size)
+        native = views if self._keep_encoded is not KeepEncoded.ALWAYS else 0
+        found["output"] = SERIES_BYTES + size + views + native + 2 * carried_bytes
+        if task.work.keep_reconstructed:
+            found["keep_reconstructed"] = size + carried_bytes
+        return found
+
+    def lack(self, needs: Iterable[Need]) -> RetryError | None:
+        """Return what to say if there is not room for all of these; None if there is.
+
+        A disk that says nothing of itself has room: the job will see.
+        """
+        wanted = sum(map(Counter, needs), Counter[str]())
+        of_disk: Counter[int] = Counter()
+        for name in wanted if self._least else ():
+            try:
+                device, free = _disk(self._places[name])
+            except OSError:
+                continue
+            of_disk[device] += wanted[name]
+            least = of_disk[device] + self._least
+            if free < least:
+                return _no_room(name, least, free)
+        return None
+
+
+def _unpacked_bytes(bundle: Unpacking) -> int:
+    """Return what the copies of a bundle take that are still to be made."""
+    known = unpacked(bundle)
+    if known is None:
+        return bundle.identity.size * (1 if bundle.form is Form.TAR else UNFOLDS)
+    return 0 if bundle.folder.is_dir() else sum(one.size for one in known)
+
+
+def _decoded_bytes(work: Work, size: int) -> int:
+    """Return what the views of encoded files take: all are taken to be like the largest."""
+    if not work.is_decoded:
+        return 0
+    largest = max(work.sources, key=lambda source: source.identity.size)
+    encoded, decoded = _sample(largest)
+    return min(size * decoded // encoded, VIEW_MOST * size) if encoded else 0
+
+
+def _sample(source: Source) -> tuple[int, int]:
+    """Return the size of a file and that of its view, where it is kept beside the file's bytes."""
+    try:
+        with FileIO(source.path, opener=unlinked) as stream:
+            instance = read_header(stream).instance
+    except OSError:
+        return 0, 0  # the job will see
+    run = instance.frames
+    if not isinstance(run, FrameRun) or not run.encoding:
+        return 0, 0
+    return instance.size, run.count * run.format.view_bytes
+
+
+def _disk(place: Path) -> tuple[int, int]:
+    """Return the device that a folder is on, or will be, and its free bytes."""
+    there = next(p for p in (place, *place.absolute().parents) if p.exists())
+    found = os.statvfs(there)
+    return there.stat().st_dev, found.f_bavail * found.f_frsize
+
+
+def _no_room(name: str, least: int, free: int) -> RetryError:
+    return RetryError(
+        NO_SPACE,
+        expected=f"{least:,} bytes free where {name} is, min_free_bytes among them",
+        found=f"{free:,}",
+        todo="free space there, or set min_free_bytes lower",
+    )

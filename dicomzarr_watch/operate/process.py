@@ -1,0 +1,28 @@
+"""What the daemon's process is to the system, before it makes anything or starts anybody."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import MutableMapping
+from fnmatch import fnmatchcase
+from typing import Final
+
+NEEDED: Final = ("PATH", "LANG", "LC_*", "TZ", "TMPDIR", "PYTHON*", "LD_*")
+"""Environment variables that what it starts may see: where programs are and how text is written."""
+
+
+def confine(umask: int, environment: MutableMapping[str, str]) -> None:
+    """Let others see only what the umask says, now and in what is started from here.
+
+    environment: is left with what is needed; passwords and keys that somebody put there go. No
+    core is dumped, as it would be full of names.
+    """
+    os.umask(umask)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for name in [name for name in environment if not _is_needed(name)]:
+        del environment[name]
+
+
+def _is_needed(name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in NEEDED)
