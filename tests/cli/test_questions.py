@@ -13,17 +13,22 @@ from drops import brought_back, dropped, made
 UID = "1.2.826.0.1.3680043.8.498.77"
 
 
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    """Give the state folder of a daemon that archived one drop and gave another up."""
-    made(tmp_path / "inbox" / "good", 2, series_uid=UID)
-    once(tmp_path)
-    made(tmp_path / "inbox" / "bad", 3)
-    (tmp_path / "inbox" / "good" / "notes.txt").write_text("no DICOM")
-    (tmp_path / "crash").touch()
-    once(tmp_path, command=FAULTY, FAULTS=tmp_path, max_attempts=1)
-    (tmp_path / "crash").unlink()
-    return tmp_path / "state"
+def given_up(place: Path) -> Path:
+    """Return the state folder of a daemon that archived one drop and gave another up."""
+    made(place / "inbox" / "good", 2, series_uid=UID)
+    once(place)
+    made(place / "inbox" / "bad", 3)
+    (place / "inbox" / "good" / "notes.txt").write_text("no DICOM")
+    (place / "crash").touch()
+    once(place, command=FAULTY, FAULTS=place, max_attempts=1)
+    (place / "crash").unlink()
+    return place / "state"
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the state folder of such a daemon, to be asked only."""
+    return given_up(tmp_path_factory.mktemp("asked"))
 
 
 def test_jobs_are_listed_with_what_became_of_them(ask: Ask, state: Path) -> None:
@@ -91,9 +96,8 @@ def test_a_series_that_arrives_says_what_it_waits_for(ask: Ask, tmp_path: Path) 
             assert found["why"] == "it settles: no file of it may change for settle_s"
 
 
-def test_a_rejected_job_is_tried_again_at_the_next_start(
-    ask: Ask, state: Path, tmp_path: Path
-) -> None:
+def test_a_rejected_job_is_tried_again_at_the_next_start(ask: Ask, tmp_path: Path) -> None:
+    state = given_up(tmp_path)
     assert ask("retry", "2", "--state", state).out == "1 jobs to be tried again\n"
     code, daemon = once(tmp_path)
     assert code == 0
@@ -102,9 +106,8 @@ def test_a_rejected_job_is_tried_again_at_the_next_start(
     assert len(brought_back(tmp_path / "output" / "bad")) == 3
 
 
-def test_a_running_daemon_tries_again_when_it_is_asked_to(
-    ask: Ask, state: Path, tmp_path: Path
-) -> None:
+def test_a_running_daemon_tries_again_when_it_is_asked_to(ask: Ask, tmp_path: Path) -> None:
+    state = given_up(tmp_path)
     with running(tmp_path) as daemon:
         assert ask("retry", "--all", "--state", state).code == 0
         assert daemon.wait("job.done")["job"] == 2

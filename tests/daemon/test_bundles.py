@@ -261,6 +261,7 @@ KILLS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("when", KILLS)
 def test_promise_7_a_kill_at_any_step_comes_to_the_same_result(tmp_path: Path, when: str) -> None:
     files = series(tmp_path, "1.2.3") | series(tmp_path, "1.2.4", folder="mr")

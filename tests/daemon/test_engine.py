@@ -122,6 +122,7 @@ def test_a_child_that_does_well_is_kept_for_the_next_job(tmp_path: Path) -> None
     assert len(set(_signed(tmp_path))) == 1
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("act", ["raise", "exit", "be killed", "hang"])
 def test_what_ends_a_child_is_the_end_of_no_other_job(tmp_path: Path, act: str) -> None:
     (tmp_path / "begun").touch()
@@ -160,6 +161,7 @@ def test_a_child_that_has_grown_large_gives_its_memory_back(tmp_path: Path) -> N
     assert len(set(_signed(tmp_path))) == 2
 
 
+@pytest.mark.integration
 def test_without_work_children_go_and_the_next_job_is_done_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_promise_6_holds_when_jobs_fail(tmp_path: Path) -> None:
     assert states(tmp_path / "inbox") == before
 
 
+@pytest.mark.integration
 def test_promise_7_kills_at_any_instant_lead_to_the_same_result(tmp_path: Path) -> None:
     inbox = filled(tmp_path / "inbox", SERIES)
     _, undisturbed = once(tmp_path / "undisturbed", inbox=inbox)

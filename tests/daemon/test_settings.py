@@ -89,6 +89,7 @@ def test_once_ends_with_1_when_attempts_are_used_up(tmp_path: Path) -> None:
     assert set(fates(daemon.output / "a").values()) == {"rejected"}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("fault", "least"), [("unreadable", 2), ("full", 1)])
 def test_once_does_not_wait_for_ever_for_what_may_never_be_mended(
     tmp_path: Path, fault: str, least: int
@@ -108,6 +109,7 @@ def test_once_does_not_wait_for_ever_for_what_may_never_be_mended(
     assert (code, len(daemon.all("job.done"))) == (0, 2)
 
 
+@pytest.mark.integration
 def test_a_job_that_daemons_are_lost_over_is_given_up_and_told(tmp_path: Path) -> None:
     made(tmp_path / "inbox" / "a")
     (tmp_path / "unreadable").touch()
@@ -138,6 +140,7 @@ def test_a_decoder_that_ends_its_process_costs_the_view_and_not_the_series(tmp_p
     assert brought_back(daemon.output / "a") == {source.name: source.read_bytes()}
 
 
+@pytest.mark.integration
 def test_a_state_folder_has_one_daemon_at_a_time(tmp_path: Path) -> None:
     with running(tmp_path) as daemon:
         found = _refused(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pydicom
+import pytest
 from pydicom.uid import UID
 
 from dicomzarr_watch.archive.convert import convert
@@ -47,6 +48,7 @@ Format = tuple[str, str, str, str]
 """Transfer syntax, photometric interpretation, how it is kept, how it came back."""
 
 
+@pytest.mark.integration
 def test_the_readme_has_the_table_of_what_pydicoms_files_become(tmp_path: Path) -> None:
     assert _cut(README.read_text("utf-8"))[1] == table(tmp_path)
 
