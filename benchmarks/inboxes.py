@@ -20,6 +20,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from processes import cpu_seconds, family, memory
+
 from dicomzarr_watch.intake.arrival import SeriesFile, tally
 from dicomzarr_watch.intake.listing import listing
 from dicomzarr_watch.intake.peek import peek
@@ -28,7 +30,6 @@ from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.outcome import Ended, Outcome
 
-TICKS = os.sysconf("SC_CLK_TCK")
 ROOT_UID = "1.2.826.0.1.3680043.8.498."
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
@@ -224,7 +225,7 @@ class Daemon:
 
     def memory(self) -> tuple[int, int]:
         """Return the memory of all processes now: sums of RSS and of PSS."""
-        sizes = [_memory(p) for p in family(self.process.pid)]
+        sizes = [memory(p) for p in family(self.process.pid)]
         return sum(rss for rss, _ in sizes), sum(pss for _, pss in sizes)
 
     def _sample(self) -> None:
@@ -234,9 +235,11 @@ class Daemon:
     def _measure(self) -> None:
         rss = pss = 0
         for process in family(self.process.pid):
-            one_rss, one_pss = _memory(process)
+            one_rss, one_pss = memory(process)
             rss, pss = rss + one_rss, pss + one_pss
-            self._cpu[process] = max(self._cpu.get(process, 0.0), _cpu_s(process))
+            self._cpu[process] = max(
+                self._cpu.get(process, 0.0), cpu_seconds(process, with_ended=False)
+            )
         self.used.rss, self.used.pss = max(self.used.rss, rss), max(self.used.pss, pss)
         self.used.cpu_s = sum(self._cpu.values())
 
@@ -251,37 +254,3 @@ def running(place: Path, *arguments: str, inbox: Path, **settings: Any) -> Itera
         if daemon.process.poll() is None:
             daemon.process.kill()
             daemon.end()
-
-
-def family(root: int) -> list[int]:
-    """Return a process and all below it."""
-    parents: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        parents.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found, todo = [], [root]
-    while todo:
-        process = todo.pop()
-        found.append(process)
-        todo += parents.get(process, [])
-    return found
-
-
-def _cpu_s(process: int) -> float:
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def _memory(process: int) -> tuple[int, int]:
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0, 0
-    sizes = {line.split(":")[0]: int(line.split()[1]) << 10 for line in lines[1:]}
-    return sizes.get("Rss", 0), sizes.get("Pss", 0)

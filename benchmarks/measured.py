@@ -22,13 +22,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import processes
+
 from dicomzarr_watch.archive.work import Level
 from dicomzarr_watch.batch import batch
 from dicomzarr_watch.engine.local import LocalEngine
 from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.outcome import Ended
-
-_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 def arguments(case: str, *more: str, runs: int = 5) -> argparse.Namespace:
@@ -157,15 +157,11 @@ def cpu_seconds() -> float:
     """Return what this process, all below it and all that they waited for have used."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     own = resource.getrusage(resource.RUSAGE_SELF)
-    ticks = 0
-    for process in family(os.getpid())[1:]:
-        try:
-            fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        ticks += sum(map(int, fields[11:15]))
+    below = sum(
+        processes.cpu_seconds(p, with_ended=True) for p in processes.family(os.getpid())[1:]
+    )
     used = (own.ru_utime, own.ru_stime, ended.ru_utime, ended.ru_stime)
-    return sum(used) + ticks * _TICK_S
+    return sum(used) + below
 
 
 @contextmanager
@@ -175,7 +171,7 @@ def peak() -> Iterator[list[int]]:
 
     def sample() -> None:
         while not over.wait(0.02):
-            found.append(sum(map(pss, family(os.getpid()))))
+            found.append(sum(processes.memory(p)[1] for p in processes.family(os.getpid())))
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -189,29 +185,3 @@ def peak() -> Iterator[list[int]]:
 @contextmanager
 def _no_peak() -> Iterator[list[int]]:
     yield [0]
-
-
-def family(root: int) -> list[int]:
-    """Return a process and all below it."""
-    parents: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        parents.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found, todo = [], [root]
-    while todo:
-        process = todo.pop()
-        found.append(process)
-        todo += parents.get(process, [])
-    return found
-
-
-def pss(process: int) -> int:
-    """Return the proportional set size of a process, in bytes."""
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
