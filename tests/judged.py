@@ -12,7 +12,7 @@ from drops import contents, document
 
 from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.errors import DicomzarrError
-from dicomzarr_watch.intake.listing import LOOSE, is_temporary
+from dicomzarr_watch.intake.listing import drop_of_file, is_temporary
 
 WHOLE: Final = frozenset({"done.json", "series.json", "series.zarr"})
 
@@ -43,17 +43,19 @@ Tally = Callable[[str, int, Judgement], None]
 
 def judgement(inbox: Path, output: Path) -> Judgement:
     """Hold an output against the inbox that all of it came from, when nothing is under way."""
-    back: Counter[tuple[str, bytes]] = Counter()
+    back: Counter[tuple[str, str, bytes]] = Counter()
     told: Counter[str] = Counter()
-    for drop in _folders(output):
-        above = "" if drop.name == LOOSE else f"{drop.name}/"
-        for series in _folders(drop):
-            back.update((above + name, data) for name, data in (_files(series) or {}).items())
-        told.update(file["path"] for file in document(drop / "drop.json")["files"])
+    for account in output.glob("*/drop.json"):
+        told.update(file["path"] for file in document(account)["files"])
+        for series in _folders(account.parent):
+            found = (_files(series) or {}).items()
+            back.update((account.parent.name, name, data) for name, data in found)
     files = contents(inbox)
-    lost = [p for p, data in files.items() if not told[p] or (is_dicom(p, data) > back[p, data])]
-    doubled = [p for p, data in files.items() if told[p] > 1 or back[p, data] > 1]
-    left = [p.relative_to(output).as_posix() for p in output.rglob(".*")]
+    times = {p: back[drop_of_file(p), p.partition("/")[2] or p, data] for p, data in files.items()}
+    lost = [p for p, data in files.items() if not told[p] or is_dicom(p, data) > times[p]]
+    doubled = [p for p in files if told[p] > 1 or times[p] > 1]
+    hidden = {output / drop_of_file(p) for p in files if p.startswith(".")}
+    left = [p.relative_to(output).as_posix() for p in {*output.rglob(".*")} - hidden]
     return Judgement(len(files), tuple(lost), tuple(doubled), half_visible(output), tuple(left))
 
 

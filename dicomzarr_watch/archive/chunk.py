@@ -14,7 +14,7 @@ from zarr.codecs import BloscCodec, TransposeCodec
 from dicomzarr_watch.archive import node
 from dicomzarr_watch.archive.layout import ImagePlan
 from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat, Samples, is_verbatim, view
-from dicomzarr_watch.dicom.pixels import decode
+from dicomzarr_watch.dicom.pixels import seen
 
 _BLOCK_BYTES: Final = 512 << 10
 """What Blosc compresses at once: a slice of a CT, say. With its own choice for zstd at level 1,
@@ -39,9 +39,13 @@ def encoded(data: memoryview, pixel_format: PixelFormat, count: int) -> Chunks:
     return Chunks(_compressed(frames, pixel_format), is_verbatim(frames, data, pixel_format))
 
 
-def decoded(frame: bytes, run: FrameRun) -> tuple[bytes, ...]:
-    """Decode one stored frame and compress what it shows; raises NotDecodedError."""
-    return _compressed(decode(frame, run), run.format)
+def decoded(frame: bytes, run: FrameRun) -> tuple[tuple[bytes, ...], bool]:
+    """Decode one stored frame and compress what it shows; raises NotDecodedError.
+
+    Tells as well whether that was the first decoder.
+    """
+    samples, is_by_first = seen(frame, run)
+    return _compressed(samples, run.format), is_by_first
 
 
 def _compressed(frames: Samples, pixel_format: PixelFormat) -> tuple[bytes, ...]:

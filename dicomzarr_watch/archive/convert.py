@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dicomzarr_watch.archive import document, layout, publish, verify, writer
+from dicomzarr_watch.archive import document, layout, lines, publish, verify, writer
 from dicomzarr_watch.archive.decoding import decoding
 from dicomzarr_watch.archive.disk import Syncing, staging
 from dicomzarr_watch.archive.document import Receipt
@@ -22,6 +22,7 @@ from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.archive.second import Look
 from dicomzarr_watch.archive.tables import Written
+from dicomzarr_watch.archive.threads import worth
 from dicomzarr_watch.archive.transcode import Transcoded, transcoded
 from dicomzarr_watch.archive.twins import Twins, twins
 from dicomzarr_watch.archive.work import Finding, KeepEncoded, Level, Source, Work, opened, sha256
@@ -157,7 +158,7 @@ class _Draft:
             series = document.series_json(
                 plan, self.sources, instances, written, elements=elements, found=found
             )
-            (self.stage / "new" / layout.SERIES_JSON).write_bytes(layout.as_json(series))
+            (self.stage / "new" / layout.SERIES_JSON).write_bytes(lines.as_json(series))
         receipt = Receipt(
             series_instance_uid=instances[plan.files[0]].series.series_instance_uid,
             folder=self.folder,
@@ -173,7 +174,7 @@ class _Draft:
             seconds=self.clock.seconds,
             versions=document.versions(),
         )
-        (self.stage / "new" / layout.DONE_JSON).write_bytes(layout.as_json(receipt.as_json()))
+        (self.stage / "new" / layout.DONE_JSON).write_bytes(lines.as_json(receipt.as_json()))
         return receipt
 
     def _proven(
@@ -240,9 +241,9 @@ class _Draft:
                 plan,
                 self.sources,
                 instances,
-                threads=self.work.threads,
+                threads=worth(self.work.threads, sum(i.size for i in instances)),
                 place=place,
-                put=self.syncing.put,
+                put=self.syncing.put_large,
                 progress=lambda count: self.progress("write", count),
             )
         return plan, written
@@ -253,9 +254,9 @@ class _Draft:
         level = self.work.verify
         if level is Level.OFF:
             return _Checked({"level": level.value})
-        store = Store(self.stage / "new" / layout.STORE_NAME)
         keep_in = self.work.keep_reconstructed
         with self.clock("verify"):
+            store = Store(self.stage / "new" / layout.STORE_NAME)
             verdict = verify.verdict(
                 store,
                 self._hashes(plan, written),

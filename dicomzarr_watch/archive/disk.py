@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
@@ -16,7 +15,11 @@ from dicomzarr_watch import private
 
 STAGING: Final = ".staging"
 PROBE: Final = ".probe"
-SYNCS_AT_ONCE: Final = 8
+SYNCS_AT_ONCE: Final = 4
+LARGE_BYTES: Final = 1 << 20
+
+_SYNCS: Final = ThreadPoolExecutor(SYNCS_AT_ONCE, "sync")
+"""Kept, as starting threads takes longer than putting a small archive on disk."""
 
 
 @contextmanager
@@ -66,31 +69,45 @@ def make_durable(folder: Path) -> None:
     Several at a time: the system writes its journal once for all that wait for it.
     """
     found = [Path(root, name) for root, _, names in os.walk(folder) for name in (*names, "")]
-    with ThreadPoolExecutor(SYNCS_AT_ONCE, "sync") as pool:
-        deque(pool.map(sync, found), maxlen=0)
+    shares = [found[n::SYNCS_AT_ONCE] for n in range(SYNCS_AT_ONCE)]
+    _all_done([_SYNCS.submit(_sync_all, share) for share in shares])
+
+
+def _sync_all(paths: Iterable[Path]) -> None:
+    for path in paths:
+        sync(path)
+
+
+def _all_done(under_way: Collection[Future[None]]) -> None:
+    wait(under_way)
+    for future in under_way:
+        future.result()
 
 
 class Syncing:
     """Puts files on disk, a few at a time, while other work goes on."""
 
-    def __init__(self, at_once: int = 1) -> None:
-        self._pool = ThreadPoolExecutor(at_once, "sync")
+    def __init__(self) -> None:
         self._under_way: list[Future[None]] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        wait([future for future in self._under_way if not future.cancel()])
 
     def put(self, path: Path) -> None:
         """Have a file that has been written put on disk; any thread may ask for it."""
-        self._under_way.append(self._pool.submit(sync, path))
+        self._under_way.append(_SYNCS.submit(sync, path))
+
+    def put_large(self, path: Path) -> None:
+        """Have it put on disk if that takes a while; small ones go faster together, at the end."""
+        if path.stat().st_size >= LARGE_BYTES:
+            self.put(path)
 
     def wait(self) -> None:
         """Return when all files that were put are on disk; raises what the system refused."""
-        for future in self._under_way:
-            future.result()
+        _all_done(self._under_way)
         self._under_way.clear()
 
 

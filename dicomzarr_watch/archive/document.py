@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from pydicom.uid import UID
 
-from dicomzarr_watch.archive import layout
+from dicomzarr_watch.archive import layout, ome
 from dicomzarr_watch.archive.layout import ImagePlan, Plan
 from dicomzarr_watch.archive.tables import Written
 from dicomzarr_watch.archive.work import Finding, Source
@@ -109,6 +109,8 @@ def findings(
     found = [Finding(code, tuple(names)) for code, names in sorted(odd.items())]
     if written.unlike:
         found.append(Finding("unused-bits-carry-data", written.unlike))
+    if written.by_others:
+        found.append(Finding("first-decoder-failed", written.by_others))
     found += [
         Finding(code, image=image.path, detail=_detail(code, image.image))
         for image in plan.images
@@ -203,8 +205,8 @@ def _image(plan: ImagePlan, instances: Sequence[Instance]) -> dict[str, Any]:
         "samples_per_pixel": image.format.samples,
         "photometric_interpretation": image.format.photometric,
         "bits_stored": image.format.bits_stored,
-        "geometry": layout.geometry_json(plan),
-        "total_pixel_matrix": layout.matrix_json(plan),
+        "geometry": ome.geometry_json(plan),
+        "total_pixel_matrix": ome.matrix_json(plan),
         "rescale": _per_plane([f.pose.rescale or i.rescale for f, i in own], _RESCALE),
         "units": _once([i.quantity.units for _, i in own]),
         "suv": _suv([i.quantity for _, i in own]),

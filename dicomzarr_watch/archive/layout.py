@@ -9,13 +9,10 @@ so that writing and reading go straight through.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
-from xml.etree.ElementTree import Element, SubElement, tostring
+from dataclasses import dataclass
+from typing import Final
 
 from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat
 from dicomzarr_watch.dicom.instance import Instance, SeriesFacts
@@ -24,12 +21,6 @@ from dicomzarr_watch.dicom.stacks import Frame, Image, stack
 from dicomzarr_watch.dicom.tiles import Tiling
 
 STORE_VERSION: Final = 1
-LINES_DEPTH: Final = 3
-"""How deep documents are laid out in lines: down to the elements of series.json."""
-OME_XML: Final = "METADATA.ome.xml"
-_OME_XMLNS: Final = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
-_OME_TYPES: Final = {"float32": "float", "float64": "double"}
-_COLOURS: Final = ("FF0000", "00FF00", "0000FF")
 STORE_NAME: Final = "series.zarr"
 SERIES_JSON: Final = "series.json"
 DONE_JSON: Final = "done.json"
@@ -211,137 +202,6 @@ def _contrast(instance: Instance, pose: Pose, pixel_format: PixelFormat) -> tupl
     return (-values / 2, values / 2 - 1) if pixel_format.kind == "i" else (0.0, values - 1)
 
 
-def root_attributes(images: Sequence[ImagePlan]) -> dict[str, Any]:
-    """Return the attributes of the store's root group."""
-    if len(images) == 1:
-        return image_attributes(images[0])
-    own: dict[str, Any] = {"dicomzarr": {"version": STORE_VERSION, "images": len(images)}}
-    if images:
-        own["ome"] = {"version": "0.5", "bioformats2raw.layout": 3}
-    return own
-
-
-def series_attributes(images: Sequence[ImagePlan]) -> dict[str, Any]:
-    """Return what the group OME of several images says: which groups are images."""
-    return {"ome": {"version": "0.5", "series": [image.group for image in images]}}
-
-
-def ome_xml(images: Sequence[ImagePlan]) -> bytes:
-    """Return the document by which readers of `bioformats2raw.layout` find the images.
-
-    Of the OME data model (2016-06) no more than it demands; it has no name for 64-bit integers, so
-    that images of such are left out.
-    """
-    ome = Element("OME", xmlns=_OME_XMLNS)
-    for image in images:
-        pixel_format = image.image.format
-        if pixel_format.kind != "f" and pixel_format.bits == 64:
-            continue
-        moments, slices = image.image.shape
-        sizes = {
-            "SizeX": pixel_format.columns,
-            "SizeY": pixel_format.rows,
-            "SizeZ": slices,
-            "SizeC": pixel_format.samples,
-            "SizeT": moments,
-        }
-        name = image.group
-        pixels = SubElement(
-            SubElement(ome, "Image", ID=f"Image:{name}", Name=name),
-            "Pixels",
-            {key: str(size) for key, size in sizes.items()},
-            ID=f"Pixels:{name}",
-            DimensionOrder="XYZCT",
-            Type=_OME_TYPES.get(pixel_format.dtype.name, pixel_format.dtype.name),
-        )
-        SubElement(
-            pixels, "Channel", ID=f"Channel:{name}:0", SamplesPerPixel=str(pixel_format.samples)
-        )
-        SubElement(pixels, "MetadataOnly")
-    document: bytes = tostring(ome, encoding="UTF-8", xml_declaration=True)
-    return document
-
-
-def image_attributes(image: ImagePlan) -> dict[str, Any]:
-    """Return one image's OME-Zarr 0.5 metadata, and what that cannot say under `dicomzarr`."""
-    geometry = image.image.geometry
-    spacing = dict(zip("xyz", geometry.spacing, strict=True))
-    origin = dict(zip("xyz", geometry.origin, strict=True))
-    dataset = {
-        "path": "0",
-        "coordinateTransformations": [
-            {"type": "scale", "scale": [abs(spacing.get(a, 1.0)) or 1.0 for a in image.axes]},
-            {"type": "translation", "translation": [origin.get(a, 0.0) for a in image.axes]},
-        ],
-    }
-    multiscale = {
-        "name": image.group or "0",
-        "axes": [_axis(a) for a in image.axes],
-        "datasets": [dataset],
-    }
-    return {
-        "ome": {"version": "0.5", "multiscales": [multiscale], "omero": _omero(image)},
-        "dicomzarr": {
-            "version": STORE_VERSION,
-            "format": asdict(image.image.format),
-            "geometry": geometry_json(image),
-            "total_pixel_matrix": matrix_json(image),
-            "z_by": image.image.z_by,
-            "t_by": image.image.t_by,
-        },
-    }
-
-
-def _omero(image: ImagePlan) -> dict[str, Any]:
-    """Return how a viewer should show the image at first."""
-    samples, photometric = image.image.format.samples, image.image.format.photometric
-    start, end = image.contrast
-    window = {"min": start, "max": end, "start": start, "end": end}
-    colours = _COLOURS if photometric == "RGB" else ("FFFFFF",) * samples
-    return {
-        "channels": [
-            {
-                "label": photometric if samples == 1 else f"{photometric} {n + 1}",
-                "color": colour,
-                "active": True,
-                "inverted": photometric == "MONOCHROME1",
-                "window": window,
-            }
-            for n, colour in enumerate(colours)
-        ]
-    }
-
-
-def geometry_json(image: ImagePlan) -> dict[str, Any]:
-    """Return the geometry in SimpleITK's order and units: (x, y, z), mm, LPS or the slide's."""
-    found = image.image.geometry
-    extent = dict(zip(image.axes, image.shape, strict=True))
-    return {
-        "coordinates": "slide" if found.is_on_slide else "patient",
-        "origin": list(found.origin),
-        "spacing": list(found.spacing),
-        "direction": list(found.direction),
-        "size": [extent["x"], extent["y"], extent.get("z", 1)],
-        "affine": [list(found.affine[i : i + 4]) for i in range(0, 16, 4)],
-        "positions": list(found.positions),
-        "missing": list(found.missing),
-        "tilt_deg": found.tilt_deg,
-        "regular": found.is_regular,
-        "placed": found.is_placed,
-    }
-
-
-def matrix_json(image: ImagePlan) -> dict[str, int] | None:
-    """Return how much of a picture of tiles is not the padding of the last ones."""
-    grid = image.image.grid
-    return dict(zip(("rows", "columns"), grid.matrix, strict=True)) if grid else None
-
-
-def pixel_format(attributes: dict[str, Any]) -> PixelFormat:
-    """Return the format that `image_attributes` wrote down."""
-    return PixelFormat(**attributes["dicomzarr"]["format"])
-
-
 def series_folder(facts: SeriesFacts) -> str:
     """Return the name of a series' folder; from letters, digits and the UID's hash alone."""
     if not facts.series_instance_uid:
@@ -364,47 +224,3 @@ def names_blob(names: Sequence[str]) -> bytes:
 def names_from(blob: bytes) -> list[str]:
     """Return the names that `names_blob` joined."""
     return [name.decode("utf-8", "surrogateescape") for name in blob.split(b"\0")]
-
-
-def as_json(document: dict[str, Any]) -> bytes:
-    """Return a document as it stands on disk; JSON has no numbers that are not finite."""
-    try:
-        text = _in_lines(document)
-    except ValueError:
-        text = _in_lines(_spelled(document))
-    return text.encode() + b"\n"
-
-
-def _in_lines(value: Any, depth: int = 0) -> str:
-    """Give what holds more than plain values a line for each; a file or an element has one line."""
-    inner = value.values() if isinstance(value, dict) else value
-    is_nested = isinstance(value, dict | list) and any(isinstance(v, dict | list) for v in inner)
-    if not is_nested or depth == LINES_DEPTH:
-        return _in_one_line(value)
-    lines = [_in_lines(v, depth + 1) for v in inner]
-    if isinstance(value, dict):
-        lines = [f"{_in_one_line(k)}: {line}" for k, line in zip(value, lines, strict=True)]
-    begin, end = "{}" if isinstance(value, dict) else "[]"
-    indent = "\n" + " " * depth
-    return f"{begin}{indent} " + f",{indent} ".join(lines) + indent + end
-
-
-_in_one_line: Final = json.JSONEncoder(allow_nan=False).encode
-"""The encoder that is written in C; with lines it would be the one in Python."""
-
-
-def _spelled(value: Any) -> Any:
-    """Spell numbers that are not finite as other writers of DICOM JSON do: NaN, inf, -inf."""
-    if isinstance(value, dict):
-        return {k: _spelled(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_spelled(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else str(float(value))
-    return value
-
-
-def _axis(name: str) -> dict[str, str]:
-    kind = {"t": "time", "c": "channel"}.get(name, "space")
-    unit = {"time": {}, "channel": {}, "space": {"unit": "millimeter"}}[kind]
-    return {"name": name, "type": kind, **unit}

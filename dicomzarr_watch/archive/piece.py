@@ -63,14 +63,15 @@ class Taken:
     """What a piece holds, as it is to be written.
 
     residue: None where nothing of the piece is residue, not even no bytes. chunks: the compressed
-    frames; is_like if they give the bytes of the file back. sha256: of the whole file, with its
-    last piece.
+    frames; is_like if they give the bytes of the file back, is_by_first if none was decoded by
+    another decoder than the first. sha256: of the whole file, with its last piece.
     """
 
     header: bytes = b""
     residue: bytes | None = None
     chunks: tuple[bytes, ...] = ()
     is_like: bool = True
+    is_by_first: bool = True
     sha256: bytes = b""
 
 
@@ -181,7 +182,8 @@ def cut(data: memoryview, piece: Piece, seen_as: PixelFormat | None) -> Taken:
 
 def see(frame: bytes, run: FrameRun) -> Taken:
     """Decode one stored frame and compress what it shows; raises NotDecodedError."""
-    return Taken(chunks=decoded(frame, run))
+    chunks, is_by_first = decoded(frame, run)
+    return Taken(chunks=chunks, is_by_first=is_by_first)
 
 
 def _read(source: Source, piece: Piece) -> memoryview:

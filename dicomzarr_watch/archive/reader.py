@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
@@ -18,9 +18,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.storage import LocalStore, StorePath
+from zarr.storage import LocalStore, MemoryStore, StorePath
 
-from dicomzarr_watch.archive import layout
+from dicomzarr_watch.archive import layout, ome
+from dicomzarr_watch.archive.threads import pool
 from dicomzarr_watch.dicom.frames import (
     PixelFormat,
     Samples,
@@ -33,6 +34,7 @@ from dicomzarr_watch.errors import RejectError
 RUN_BYTES: Final = 8 << 20
 """How much of an array is read at once."""
 _PIECE_BYTES: Final = 8 << 20
+_NODE: Final = "zarr.json"
 _ZARR_PYTHON: Final = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 """zarr-python's own codecs; those of zarrs take ten times as long to turn samples around."""
 
@@ -186,8 +188,8 @@ class Store:
         Several threads may each rebuild files of their own.
         """
         wanted = list(files)
-        with ThreadPoolExecutor(1, "read") as ahead:
-            frames = _Frames(self._slabs([f for f in wanted if f.is_in_frames], ahead))
+        with closing(self._slabs([f for f in wanted if f.is_in_frames])) as slabs:
+            frames = _Frames(slabs)
             for file in wanted:
                 yield file, self._pieces(file, frames)
 
@@ -201,17 +203,17 @@ class Store:
             yield from self._residue.pieces(start, start + file.pixel_bytes)
         yield from self._headers.pieces(tail, tail + file.tail_bytes)
 
-    def _slabs(self, files: Sequence[StoredFile], ahead: ThreadPoolExecutor) -> Iterator[_Slab]:
+    def _slabs(self, files: Sequence[StoredFile]) -> Generator[_Slab, None, None]:
         """Yield the frames of files in order, reading the next run while one is worked off."""
         places = [self._frames[f.first_frame : f.first_frame + f.frame_count] for f in files]
         if not places:
             return
-        coming: Future[_Slab] | None = None
-        for run in _runs(np.concatenate(places), self.images):
-            current, coming = coming, ahead.submit(self._slab, run)
-            if current:
+        first, *others = _runs(np.concatenate(places), self.images)
+        with pool(1 + bool(others), "read") as ahead:
+            coming = ahead.submit(self._slab, first)
+            for run in others:
+                current, coming = coming, ahead.submit(self._slab, run)
                 yield current.result()
-        if coming:
             yield coming.result()
 
     def _slab(self, run: PlaneRun) -> _Slab:
@@ -230,8 +232,8 @@ class Store:
 
     def samples_of(self, *files: StoredFile) -> Generator[Samples, None, None]:
         """Yield the frames of files, in order; shape as the format's, native byte order."""
-        with ThreadPoolExecutor(1, "read") as ahead:
-            for slab in self._slabs(files, ahead):
+        with closing(self._slabs(files)) as slabs:
+            for slab in slabs:
                 yield from slab.samples
 
     def frames_of(self, file: StoredFile) -> list[tuple[int, int]]:
@@ -352,7 +354,7 @@ def _images(store: Path, attributes: dict[str, Any]) -> tuple[StoredImage, ...]:
         groups = [(f"{n}/", _attributes(store / str(n))) for n in range(own["images"])]
     found = []
     for prefix, of_image in groups:
-        pixel_format = layout.pixel_format(of_image)
+        pixel_format = ome.pixel_format(of_image)
         is_transposed = pixel_format.samples > 1 and not pixel_format.is_planar
         with zarr.config.set({"codec_pipeline.path": _ZARR_PYTHON} if is_transposed else {}):
             array = _array(store, f"{prefix}0")
@@ -373,7 +375,7 @@ def _files(store: Path) -> tuple[StoredFile, ...]:
 
 
 def _attributes(group: Path) -> dict[str, Any]:
-    found = _node(group, "group")["attributes"]
+    found = _node((group / _NODE).read_bytes(), "group")["attributes"]
     if not isinstance(found, dict):
         raise TypeError("attributes")
     return found
@@ -385,14 +387,21 @@ def _array(store: Path, name: str) -> zarr.Array[Any]:
     To look for the document itself takes it twice as long, and there are eight in each store.
     """
     place = StorePath(LocalStore(store, read_only=True), name)
-    return zarr.Array.from_dict(place, _node(store / name, "array"))
+    metadata = _metadata((store / name / _NODE).read_bytes())
+    return zarr.Array(zarr.AsyncArray(metadata, place))
 
 
-def _node(path: Path, kind: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((path / "zarr.json").read_bytes())
-    if (document["zarr_format"], document["node_type"]) != (3, kind):
+@lru_cache(maxsize=64)
+def _metadata(document: bytes) -> Any:
+    """Return what zarr-python makes of an array's document; many are the same in many stores."""
+    return zarr.Array.from_dict(StorePath(MemoryStore()), _node(document, "array")).metadata
+
+
+def _node(document: bytes, kind: str) -> dict[str, Any]:
+    node: dict[str, Any] = json.loads(document)
+    if (node["zarr_format"], node["node_type"]) != (3, kind):
         raise TypeError(kind)
-    return document
+    return node
 
 
 def _values(store: Path, name: str) -> npt.NDArray[Any]:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from dicomzarr_watch.archive.disk import SYNCS_AT_ONCE, Syncing, sync
+from dicomzarr_watch.archive.disk import Syncing, sync
 from dicomzarr_watch.archive.reader import Store, StoredFile
 from dicomzarr_watch.dicom.frames import Stored
 from dicomzarr_watch.errors import RejectError
@@ -38,7 +38,7 @@ def restore(
     """
     wanted = list(files)
     with ExitStack() as stack:
-        syncing = stack.enter_context(Syncing(SYNCS_AT_ONCE)) if is_durable else None
+        syncing = stack.enter_context(Syncing()) if is_durable else None
         pool = stack.enter_context(ThreadPoolExecutor(threads, "restore"))
         work = partial(_restored, store, destination, syncing)
         for size in pool.map(work, store.batches(wanted)):

@@ -24,12 +24,14 @@ class Written:
     header_offsets: where each file's header starts in the headers.
     residue_offsets: where its pixels, or all of it, start in the residue; -1 if they do not.
     unlike: names of the files whose frames could not be seen without loss, kept in residue too.
+    by_others: names of those with frames that the first decoder could not read.
     """
 
     sha256: tuple[bytes, ...]
     header_offsets: tuple[int, ...]
     residue_offsets: tuple[int, ...]
     unlike: tuple[str, ...]
+    by_others: tuple[str, ...]
 
 
 def create_tables(

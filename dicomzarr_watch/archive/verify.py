@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from dicomzarr_watch.archive.decoding import decoding
 from dicomzarr_watch.archive.reader import Store, StoredFile
 from dicomzarr_watch.archive.restore import safe_name
 from dicomzarr_watch.archive.second import Asked, Look, second_look, worst
+from dicomzarr_watch.archive.threads import pool
 from dicomzarr_watch.dicom.frames import Stored
 
 THREADS: Final = os.cpu_count() or 1
@@ -79,8 +80,8 @@ def verdict(
         if place is None:
             size = sum(store.sample_bytes(f) for f in store.files if f.is_kept_twice)
             place = stack.enter_context(decoding(size, threads))
-        pool = stack.enter_context(ThreadPoolExecutor(threads, "rebuild"))
-        checked = pool.map(partial(_checked, store, wanted, keep_in, place), whole)
+        rebuilding = stack.enter_context(pool(min(threads, len(whole)), "rebuild"))
+        checked = rebuilding.map(partial(_checked, store, wanted, keep_in, place), whole)
         for found in chain.from_iterable(checked):
             if not found.is_same or found.look is Look.WRONG:
                 odd.append(found.file.name)

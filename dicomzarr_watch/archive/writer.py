@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from dicomzarr_watch.archive import layout
+from dicomzarr_watch.archive import layout, ome
 from dicomzarr_watch.archive.blob import BlobWriter, create_blob
 from dicomzarr_watch.archive.chunk import create_image
 from dicomzarr_watch.archive.layout import Plan
@@ -34,6 +34,7 @@ from dicomzarr_watch.archive.piece import (
 )
 from dicomzarr_watch.archive.shard import Put, ShardFile
 from dicomzarr_watch.archive.tables import Written, create_tables
+from dicomzarr_watch.archive.threads import pool as pool_of
 from dicomzarr_watch.archive.work import Source, opened
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance, read_header
@@ -66,18 +67,18 @@ def write(
 
     Raises UndecodedError if frames of some files cannot be decoded; the store is of no use then.
     """
-    write_group(store, layout.root_attributes(plan.images))
+    write_group(store, ome.root_attributes(plan.images))
     dicom = store / layout.DICOM_GROUP
     write_group(dicom)
     if len(plan.images) > 1:
-        write_group(store / "OME", layout.series_attributes(plan.images))
-        (store / "OME" / layout.OME_XML).write_bytes(layout.ome_xml(plan.images))
+        write_group(store / ome.GROUP, ome.series_attributes(plan.images))
+        (store / ome.GROUP / ome.DOCUMENT).write_bytes(ome.document(plan.images))
     for image in plan.images:
         if image.group:
-            write_group(store / image.group, layout.image_attributes(image))
+            write_group(store / image.group, ome.image_attributes(image))
         create_image(store, image)
     with ExitStack() as stack:
-        pool = ThreadPoolExecutor(threads, "take")
+        pool = pool_of(threads, "take")
         stack.callback(pool.shutdown, cancel_futures=True)
         writing = _Writing(store, plan, pool=pool, place=place, put=put, limit=_AHEAD * threads)
         stack.callback(writing.close)
@@ -97,6 +98,7 @@ def write(
         tuple(writing.header_at[n] for n in plan.files),
         tuple(writing.kept_at.get(n, -1) for n in plan.files),
         tuple(sources[n].name for n in sorted(writing.unlike)),
+        tuple(sources[n].name for n in sorted(writing.by_others)),
     )
     create_tables(dicom, plan, sources, instances, written)
     return written
@@ -131,6 +133,7 @@ class _Writing:
         self.header_at: dict[int, int] = {}
         self.kept_at: dict[int, int] = {}
         self.unlike: set[int] = set()
+        self.by_others: set[int] = set()
         self.undecoded: set[int] = set()
         self._store = store
         self._images = plan.images
@@ -231,6 +234,8 @@ class _Writing:
             self.sha256[number] = taken.sha256
         if not taken.is_like and number not in self.kept_at:
             self.unlike.add(number)
+        if not taken.is_by_first:
+            self.by_others.add(number)
         for (image, plane), chunk in zip(places, taken.chunks, strict=True):
             self._put_plane(image, plane, chunk)
 

@@ -208,6 +208,7 @@ def _stores(place: Path) -> Iterator[tuple[Path, Path]]:
         path
         for path in place.rglob("series.zarr")
         if not any(part.startswith(".") for part in path.relative_to(place).parts)
+        and not _is_drop(path)
     )
     if not found:
         raise RejectError(
@@ -218,6 +219,11 @@ def _stores(place: Path) -> Iterator[tuple[Path, Path]]:
         )
     for path in found:
         yield path, path.relative_to(place).parent.parent
+
+
+def _is_drop(path: Path) -> bool:
+    """Tell whether this is a drop that is called like a store; no store has such things in it."""
+    return (path / "drop.json").exists() or any(path.glob("*/series.zarr"))
 
 
 def _the_store(place: Path) -> Path:

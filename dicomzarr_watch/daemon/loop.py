@@ -50,6 +50,7 @@ def run(settings: Settings, log: Log, notifier: Notifier, *, is_once: bool = Fal
         stack.enter_context(_signals(wakes))
         bundles = _bundles(settings)
         stack.callback(bundles.clear)
+        stack.callback(clear_staging, settings.output)  # where the system let none of it go before
         engine = LocalEngine(
             workers=settings.workers,
             timeout_s=settings.job_timeout_s,

@@ -30,6 +30,8 @@ IDLE_SHARE_OF_TIME: Final = 250.0
 """And by one so many times as long where events would tell: all in all it costs little then."""
 IDLE_POLL_MOST_S: Final = 600.0
 """But not by more, as events get lost."""
+IDLE_POLL_LEAST_S: Final = 60.0
+"""A shorter poll_s is meant as it is: there may be no events of what others do to a mount."""
 FILES_CHANGED: Final = "files-changed"
 _HOLDS: Final = frozenset({"truncated", "gap"})
 READ_AT_ONCE: Final = 500
@@ -107,7 +109,7 @@ class Watching:
         if self._is_stirred.is_set():
             return earliest_s
         poll_s = self._settings.poll_s
-        if self._is_watched:
+        if self._is_watched and poll_s >= IDLE_POLL_LEAST_S:
             poll_s = max(poll_s, min(IDLE_SHARE_OF_TIME * self._took_s, IDLE_POLL_MOST_S))
         return max(earliest_s, min(self._sight.due_s, self._looked_s + poll_s))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import IO, Any, Final
 
@@ -52,6 +53,8 @@ HTJ2K: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (201, 202, 203))
 JPEG_EXTENDED: Final = "1.2.840.10008.1.2.4.51"
 JPEG_LOSSLESS: Final = frozenset({"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"})
 _ITK: Final = "SimpleITK"
+_ORDER: Final = ("pylibjpeg", "gdcm", "pillow", "pyjpegls", "pydicom")
+_JPEG_2000_ORDER: Final = ("pylibjpeg", "pillow", "gdcm")
 
 DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
 
@@ -70,8 +73,8 @@ def decoders(run: FrameRun) -> tuple[str, ...]:
         found = tuple(get_decoder(_by_name(run.encoding)).available_plugins)
     except NotImplementedError:
         return ()
-    if run.encoding in JPEG_2000 | HTJ2K:
-        return tuple(sorted(found, key=("pylibjpeg", "pillow", "gdcm").index))
+    order = _JPEG_2000_ORDER if run.encoding in JPEG_2000 | HTJ2K else _ORDER
+    found = (*(name for name in order if name in found), *(n for n in found if n not in order))
     return (*found, _ITK) if run.encoding in JPEG_LOSSLESS else found
 
 
@@ -105,6 +108,28 @@ def decode(frame: bytes, run: FrameRun, decoder: str = "") -> Samples:
 
     decoder: the one to use; else the first that can. Raises NotDecodedError.
     """
+    return _decoded_by(decoder, frame, run) if decoder else seen(frame, run)[0]
+
+
+def seen(frame: bytes, run: FrameRun) -> tuple[Samples, bool]:
+    """Decode one stored frame as `decode` does; tell whether the first decoder could.
+
+    Where it could not, the one that did is no witness of what it made.
+    """
+    *others, last = _makers(run) or ("",)
+    for number, decoder in enumerate(others):
+        with suppress(NotDecodedError):
+            return _decoded_by(decoder, frame, run), number == 0
+    return _decoded_by(last, frame, run), not others
+
+
+def _makers(run: FrameRun) -> tuple[str, ...]:
+    """Return the decoders that may make a view."""
+    found = decoders(run)
+    return found[:1] if run.encoding in JPEG_2000 | HTJ2K | JPEG_LOSSLESS else found
+
+
+def _decoded_by(decoder: str, frame: bytes, run: FrameRun) -> Samples:
     try:
         if run.encoding == DEFLATED_FRAMES:
             return _inflated(frame, run)
@@ -120,8 +145,7 @@ def decode(frame: bytes, run: FrameRun, decoder: str = "") -> Samples:
 
 
 def _decoded(frame: bytes, run: FrameRun, decoder: str) -> Samples:
-    chosen = decoder or _first(run)
-    if chosen == _ITK:
+    if decoder == _ITK:
         return itk.decoded(frame, run.encoding, run.format)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -129,17 +153,10 @@ def _decoded(frame: bytes, run: FrameRun, decoder: str) -> Samples:
             encapsulate([frame], has_bot=False),
             index=0,
             raw=True,
-            decoding_plugin=chosen,
+            decoding_plugin=decoder,
             **_options(run.format),
         )
     return samples
-
-
-def _first(run: FrameRun) -> str:
-    """Return the one decoder that is tried; nothing where pydicom is to try one after the other."""
-    is_guarded = run.encoding in JPEG_2000 | HTJ2K
-    first = decoders(run)[:1]
-    return first[0] if first and (is_guarded or first == (_ITK,)) else ""
 
 
 def _inflated(frame: bytes, run: FrameRun) -> Samples:

@@ -23,6 +23,9 @@ from dicomzarr_watch.intake.bundle import INSIDE, NAME_MOST_BYTES, form, stem
 LOOSE: Final = "_loose"
 """The drop of files that lie straight in the inbox."""
 
+OURS: Final = (LOOSE, ".staging", ".evidence", ".probe")
+"""What stands in an output beside drops; folders of the inbox may be called so as well."""
+
 _TEMPORARY_ENDINGS: Final = (
     ".part",
     ".partial",
@@ -52,7 +55,7 @@ class Entry:
 
     @property
     def drop(self) -> str:
-        """The top-level folder or bundle, or LOOSE; others called so have a further underscore."""
+        """The top-level folder or bundle, or LOOSE; if called like OURS, with an underscore."""
         return drop_of_file(self.path)
 
     @property
@@ -141,10 +144,10 @@ def drop_of(folder: str) -> str:
         return LOOSE
     if slash and (not below or below.startswith("/")):
         top = stem(top)
-    return _apart_from_loose(top) if top.startswith(LOOSE) else top
+    return _apart_from_ours(top) if top.startswith(OURS) else top
 
 
-def _apart_from_loose(name: str) -> str:
+def _apart_from_ours(name: str) -> str:
     """Add an underscore; where a folder's name has no room for it, a hash in place of its end."""
     raw = os.fsencode(name)
     if len(raw) < NAME_MOST_BYTES:

@@ -26,7 +26,7 @@ from dicomzarr_watch.archive.second import Look
 from dicomzarr_watch.archive.verify import verdict
 from dicomzarr_watch.archive.work import Finding
 from dicomzarr_watch.dicom.frames import FrameRun, Samples
-from dicomzarr_watch.dicom.pixels import NotDecodedError, decode
+from dicomzarr_watch.dicom.pixels import NotDecodedError, decode, seen
 
 ENCODED = [
     "JPEG2000.dcm",
@@ -158,10 +158,10 @@ def test_where_frames_are_decoded_changes_nothing(
     assert verdict(elsewhere.store) == verdict(on_threads.store)
 
 
-def _fatal(frame: bytes, run: FrameRun, decoder: str = "") -> Samples:
+def _fatal(frame: bytes, run: FrameRun) -> tuple[Samples, bool]:
     """Decode as a library does that one frame is too much for."""
-    found = decode(frame, run, decoder)
-    if np.array_equal(found[0], FRAMES[1]):
+    found = seen(frame, run)
+    if np.array_equal(found[0][0], FRAMES[1]):
         _die()
     return found
 
@@ -169,7 +169,7 @@ def _fatal(frame: bytes, run: FrameRun, decoder: str = "") -> Samples:
 def test_a_decoder_that_ends_its_process_costs_that_file_its_view_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, always_worth_it: None
 ) -> None:
-    monkeypatch.setattr(chunk, "decode", _fatal)
+    monkeypatch.setattr(chunk, "seen", _fatal)
     done = made(tmp_path, _write)
     assert done.receipt.findings == (Finding("not-decodable", ("1.dcm",)),)
     np.testing.assert_array_equal(planes(done.path, "0"), FRAMES[[0, 2]])

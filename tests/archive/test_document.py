@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicomzarr_watch.archive.document import Receipt, content_hash
-from dicomzarr_watch.archive.layout import as_json
+from dicomzarr_watch.archive.lines import as_json
 from dicomzarr_watch.archive.work import Finding
 
 UNUSED_BITS = "unused-bits-carry-data"

@@ -14,6 +14,7 @@ from archive_cases import contents
 
 from dicomzarr_watch.archive import publish
 from dicomzarr_watch.archive.disk import (
+    LARGE_BYTES,
     STAGING,
     Syncing,
     clear_staging,
@@ -22,7 +23,8 @@ from dicomzarr_watch.archive.disk import (
     write_durably,
 )
 from dicomzarr_watch.archive.document import Receipt
-from dicomzarr_watch.archive.layout import DONE_JSON, as_json
+from dicomzarr_watch.archive.layout import DONE_JSON
+from dicomzarr_watch.archive.lines import as_json
 from dicomzarr_watch.errors import RejectError
 
 
@@ -282,7 +284,7 @@ def test_files_are_put_on_disk_while_other_work_goes_on(
             path.write_bytes(b"x")
             syncing.put(path)
         syncing.wait()
-        assert [inode for inode, _ in synced] == [path.stat().st_ino for path in paths]
+        assert {inode for inode, _ in synced} == {path.stat().st_ino for path in paths}
 
 
 def test_what_cannot_be_put_on_disk_is_said_when_it_is_waited_for(
@@ -297,6 +299,20 @@ def test_what_cannot_be_put_on_disk_is_said_when_it_is_waited_for(
         syncing.put(tmp_path / "a")
         with pytest.raises(OSError, match="Input/output error"):
             syncing.wait()
+
+
+def test_small_files_are_left_to_be_put_on_disk_together(
+    tmp_path: Path, final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_bytes(b"x")
+    large.write_bytes(bytes(LARGE_BYTES))
+    synced = _synced(monkeypatch, final)
+    with Syncing() as syncing:
+        syncing.put_large(small)
+        syncing.put_large(large)
+        syncing.wait()
+        assert [inode for inode, _ in synced] == [large.stat().st_ino]
 
 
 def test_what_is_given_up_need_not_be_on_disk(tmp_path: Path) -> None:

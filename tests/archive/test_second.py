@@ -36,7 +36,7 @@ from dicomzarr_watch.archive.work import Finding
 from dicomzarr_watch.dicom import pixels
 from dicomzarr_watch.dicom.frames import FrameRun, Samples
 from dicomzarr_watch.dicom.instance import read_header
-from dicomzarr_watch.dicom.pixels import DEFLATED_FRAMES, decode
+from dicomzarr_watch.dicom.pixels import DEFLATED_FRAMES, decode, seen
 
 FLATE = Encoding(DEFLATED_FRAMES)
 FRAMES = noise(3, 6, 8, seed=5)
@@ -102,11 +102,11 @@ def test_frames_that_come_back_from_the_arrays_need_no_second_look(tmp_path: Pat
     assert made(tmp_path, slices).receipt.verified["second_look"] == {}
 
 
-def _far_off(frame: bytes, run: FrameRun, decoder: str = "") -> Samples:
+def _far_off(frame: bytes, run: FrameRun) -> tuple[Samples, bool]:
     """Decode with one sample wrong by more than rounding explains."""
-    found = decode(frame, run, decoder).copy()
+    found = decode(frame, run).copy()
     found.reshape(-1)[-1] ^= np.asarray(64, found.dtype)
-    return found
+    return found, True
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODED if name != "deflated file"])
@@ -114,7 +114,7 @@ def test_a_wrong_decode_is_noticed_and_the_file_kept_whole(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # a fault put into the writer's decoder, as a library with a bug would have it
-    monkeypatch.setattr(chunk, "decode", _far_off)
+    monkeypatch.setattr(chunk, "seen", _far_off)
     done = made(tmp_path, ENCODED[name])
     assert Finding("view-did-not-verify", ("a.dcm",)) in done.receipt.findings
     assert done.receipt.counts["files_as_whole"] == 1
@@ -126,15 +126,15 @@ def test_a_wrong_decode_is_noticed_and_the_file_kept_whole(
 def test_only_the_file_that_was_decoded_wrongly_loses_its_view(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def sometimes(frame: bytes, run: FrameRun) -> Samples:
-        right = decode(frame, run)
-        return _far_off(frame, run) if np.array_equal(right[0], FRAMES[1]) else right
+    def sometimes(frame: bytes, run: FrameRun) -> tuple[Samples, bool]:
+        right = seen(frame, run)
+        return _far_off(frame, run) if np.array_equal(right[0][0], FRAMES[1]) else right
 
     def write(folder: Path) -> None:
         for n in range(3):
             (folder / f"{n}.dcm").write_bytes(deflated_frames(FRAMES[n : n + 1]))
 
-    monkeypatch.setattr(chunk, "decode", sometimes)
+    monkeypatch.setattr(chunk, "seen", sometimes)
     done = made(tmp_path, write)
     assert done.receipt.findings == (Finding("view-did-not-verify", ("1.dcm",)),)
     assert done.receipt.counts["files_as_residue"] == 2

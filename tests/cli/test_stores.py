@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from command_line import Ask, Converted
 from dicom_files import PYDICOM_DATA, slice_dataset, write_slice
-from drops import contents
+from drops import contents, made
 from pydicom.encaps import encapsulate
 from pydicom.uid import MPEG4HP41, EncapsulatedPDFStorage, VideoEndoscopicImageStorage
 
@@ -28,6 +28,18 @@ def test_an_output_comes_back_in_the_layout_of_its_drops(
     for name in converted.files:
         times = [(top / name).stat().st_mtime_ns for top in (converted.drops, tmp_path / "back")]
         assert times[0] == times[1]
+
+
+def test_a_drop_that_is_called_like_a_store_is_a_drop(ask: Ask, tmp_path: Path) -> None:
+    drops, output = tmp_path / "drops", tmp_path / "output"
+    made(drops / "series.zarr", series_uid="1.2.3")
+    made(drops / "two", series_uid="1.2.4")
+    assert ask("convert", drops / "series.zarr", drops / "two", "--output", output).code == 0
+    assert ask("restore", output, tmp_path / "back").code == 0
+    assert contents(tmp_path / "back") == contents(drops)
+    assert ask("verify", output, "--against", drops).code == 0
+    assert ask("restore", output / "series.zarr", tmp_path / "alone").code == 0
+    assert contents(tmp_path / "alone") == contents(drops / "series.zarr")
 
 
 @pytest.mark.parametrize("is_series_folder", [True, False])

@@ -133,3 +133,14 @@ def test_a_job_over_its_time_is_ended_and_tried_again(
     assert (retry["code"], retry["attempt"]) == ("timed-out", 1)
     assert done["attempt"] >= 2
     assert brought_back(daemon.output / "a") == files
+
+
+def test_what_could_not_be_removed_from_staging_is_gone_when_the_daemon_ends(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path) as daemon:
+        dropped(daemon, "a")
+        daemon.wait("drop.finished")
+        (daemon.output / ".staging" / "a" / "CT-1-0").mkdir(parents=True)
+        assert daemon.stop() == 0
+    assert [path.name for path in daemon.output.iterdir()] == ["a"]

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -23,8 +24,11 @@ from dicom_files import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID
 
+from dicomzarr_watch.dicom import pixels
 from dicomzarr_watch.dicom.frames import FrameRun, Samples
 from dicomzarr_watch.dicom.instance import read_header
 from dicomzarr_watch.dicom.part10 import DEFLATED
@@ -154,6 +158,32 @@ def test_all_decoders_that_can_read_a_frame_agree_as_far_as_the_codec_goes(path:
         # what lies between two chroma samples is each JPEG decoder's own to say
         allowed = 2.0 if run.encoding in ROUNDED else 0.0
         assert farthest(found[0], other) <= allowed or is_chroma_reduced
+
+
+@pytest.mark.parametrize("path", FILES, ids=file_id)
+def test_a_view_is_made_by_the_first_decoder_that_can_so_that_the_next_is_a_witness(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = path.read_bytes()
+    run = run_of(data)
+    asked: list[str] = []
+
+    class Asked:
+        """A decoder of pydicom that tells which plugin it is to use."""
+
+        def __init__(self, syntax: UID) -> None:
+            self._decoder = get_decoder(syntax)
+            self.available_plugins = self._decoder.available_plugins
+
+        def as_array(self, *given: Any, decoding_plugin: str, **options: Any) -> Any:
+            asked.append(decoding_plugin)
+            return self._decoder.as_array(*given, decoding_plugin=decoding_plugin, **options)
+
+    monkeypatch.setattr(pixels, "get_decoder", Asked)
+    with suppress(NotDecodedError):
+        decoded(data)
+    first = decoders(run)[: len(set(asked))]
+    assert tuple(dict.fromkeys(asked)) == (() if first == ("SimpleITK",) else first)
 
 
 def test_native_frames_and_unknown_syntaxes_have_no_decoder() -> None:

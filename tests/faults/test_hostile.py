@@ -1,7 +1,7 @@
-"""Names, kinds of files and identifiers that lead elsewhere: refused with a code, or contained.
+"""Names, kinds of files, identifiers and archives that lead elsewhere: refused, or contained.
 
-Every case puts something into the inbox; further ones, such as archives, are further lines of the
-table. All are dropped at once, so that none may keep another from being done.
+Every case puts something into the inbox. All are dropped at once, so that none may keep another
+from being done.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from bundle_files import bundled, entry, squeezed, tar_file
 from daemon_process import COMMAND, once, running
-from drops import contents, dropped, fates, made, states
+from drops import brought_back, contents, document, dropped, fates, made, states
+from hostile_bundles import HOSTILE, LIMITS
 from judged import Tally, is_dicom, judgement
+
+from dicomzarr_watch.intake.bundle import Form
 
 pytestmark = pytest.mark.integration
 
@@ -62,6 +66,8 @@ NAMES: Final = (
     "drop.json",
     "series.zarr",
     "_loose",
+    ".staging",
+    ".evidence",
     f"_loose{'x' * (LONGEST - 6)}",
 )
 
@@ -138,6 +144,11 @@ CASES: Final[dict[str, Put]] = {
 }
 
 
+BOMB: Final = "unfolding.tar.zst"
+BOMB_BYTES: Final = 300 << 20
+GOOD: Final = "good.zip"
+
+
 @pytest.mark.filterwarnings("ignore:Invalid value|The value length")
 def test_nothing_hostile_leads_out_or_keeps_others_from_being_done(
     tmp_path: Path, tally: Tally
@@ -159,6 +170,50 @@ def test_nothing_hostile_leads_out_or_keeps_others_from_being_done(
         *("back", "inbox", "outside", "output", "state")
     }
     tally("hostile", len(CASES), judgement(inbox, daemon.output))
+
+
+def test_hostile_archives_are_refused_and_write_nothing(tmp_path: Path, tally: Tally) -> None:
+    good = {f"ct/{name}": data for name, data in made(tmp_path / "made" / "good").items()}
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    (inbox / GOOD).write_bytes(bundled(Form.ZIP, good))
+    made(inbox / "beside", series_uid="1.2.4")
+    codes = {GOOD: ""}
+    for number, (name, content, code) in enumerate(HOSTILE.values()):
+        path = f"{number}{name.removeprefix('a')}"
+        (inbox / path).write_bytes(content)
+        codes[path] = f"archive-{code}"
+    before = states(inbox)
+    limits = {
+        "archive_depth": LIMITS.depth,
+        "archive_max_members": LIMITS.members,
+        "archive_max_bytes": LIMITS.bytes,
+    }
+    code, daemon = once(tmp_path, **SETTINGS, **limits)
+    assert code == 1
+    told = [document(path) for path in daemon.output.glob("*/drop.json")]
+    rows = [row for account in told for row in account["files"] if row["path"] in codes]
+    assert {row["path"]: row["code"] for row in rows} == codes
+    assert states(inbox) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"inbox", "made", "output", "state"}
+    assert not list((daemon.state / "unpacked").glob("*/"))
+    assert {path.name for path in daemon.output.glob("*/*/")} == {
+        path.parent.name for path in daemon.output.glob("*/*/done.json")
+    }
+    assert brought_back(daemon.output / "good") == good
+    tally("hostile", len(HOSTILE), judgement(inbox, daemon.output))
+
+
+def test_an_archive_that_unfolds_beyond_belief_is_refused(tmp_path: Path, tally: Tally) -> None:
+    """It takes no more of the disk than any archive may."""
+    (tmp_path / "inbox").mkdir()
+    bomb = tar_file([entry("a", bytes(BOMB_BYTES))])
+    (tmp_path / "inbox" / BOMB).write_bytes(squeezed(Form.TAR_ZST, bomb))
+    code, daemon = once(tmp_path, **SETTINGS)
+    assert code == 1
+    assert daemon.all("job.rejected")[0]["code"] == "archive-too-dense"
+    assert not list((daemon.state / "unpacked").glob("*/"))
+    tally("hostile", 1, judgement(daemon.inbox, daemon.output))
 
 
 def dicom_in(folder: Path) -> Counter[bytes]:

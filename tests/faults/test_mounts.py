@@ -5,6 +5,7 @@ What is mounted is another folder bound to the inbox's place, as a network mount
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from daemon_process import COMMAND, Daemon, once, running
+from daemon_process import COMMAND, PATIENCE_S, Daemon, once, running
 from drops import brought_back, contents, document, late_slice, made
 from judged import Tally, judgement
-from mounts import change, mounted, unmount
+from mounts import change, is_mounted, mounted, unmount
 
 pytestmark = pytest.mark.integration
 
@@ -39,7 +40,7 @@ def bound(source: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        while folder.is_mount():
+        while is_mounted(folder):
             unmount(folder)
 
 
@@ -53,6 +54,15 @@ def passed_through(source: Path, folder: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+@contextmanager
+def service_manager() -> Iterator[socket.socket]:
+    """Listen as systemd does, at a name without a file."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind("")
+        listener.settimeout(PATIENCE_S)
+        yield listener
 
 
 def added(drop: Path, number: int) -> None:
@@ -118,12 +128,15 @@ def test_nothing_is_concluded_from_an_inbox_that_is_not_mounted_at_the_start(
 ) -> None:
     server = tmp_path / "server" / "inbox"
     server.mkdir(parents=True)
-    with bound(server, tmp_path / "inbox"):
+    with bound(server, tmp_path / "inbox"), service_manager() as manager:
         with running(tmp_path, **SETTINGS) as daemon:
             before = finished(daemon, server / "a", 1)
             assert daemon.stop() == 0
         unmount(daemon.inbox)
-        with running(tmp_path, **SETTINGS) as daemon:
+        address = f"@{manager.getsockname()[1:].decode()}"
+        with running(tmp_path, NOTIFY_SOCKET=address, **SETTINGS) as daemon:
+            assert manager.recv(100) == b"READY=1"  # it has seen that there is nothing
+            manager.close()
             looked_again(daemon, 2)
             assert document(daemon.output / "a" / "drop.json") == before
             bind(server, daemon.inbox)

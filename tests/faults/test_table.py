@@ -66,12 +66,12 @@ ROWS: Final = {
         "nothing concluded from emptiness; goes on by itself",
     ),
     "hostile": Row(
-        "hostile names, kinds of files and identifiers",
+        "hostile archives, names, kinds of files and identifiers",
         "cases",
-        "contained; nothing written elsewhere",
+        "refused with a code, or contained; nothing written elsewhere",
     ),
     "power": Row(
-        "power cut, unsynced pages dropped (a virtual machine)",
+        "power cut: all that the disk was not told to keep is gone, or any part of it",
         "cuts",
         "every done.json that is visible verifies",
     ),

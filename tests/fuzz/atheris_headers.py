@@ -26,7 +26,7 @@ import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]
 import pydicom
 
 with atheris.instrument_imports(include=["dicomzarr_watch", "pydicom.encaps"]):
-    from dicomzarr_watch.archive import layout
+    from dicomzarr_watch.archive import layout, lines, ome
     from dicomzarr_watch.dicom.alike import Templates
     from dicomzarr_watch.dicom.frames import FrameRun, is_verbatim, stored_bytes, view
     from dicomzarr_watch.dicom.instance import Header, Instance, read_header
@@ -84,11 +84,11 @@ def look(content: bytes, path: Path, others: list[Instance], *, decoded: bool) -
     assert min(instance.head_bytes, instance.pixel_bytes, instance.tail_bytes) >= 0
     elements = Elements()
     elements.add(header)
-    json.loads(layout.as_json(elements.document([0], lambda value: str(value.start))))
+    json.loads(lines.as_json(elements.document([0], lambda value: str(value.start))))
     if isinstance(instance.frames, FrameRun):
         plan = layout.plan([*others, instance])
         for image in plan.images:
-            layout.as_json(layout.image_attributes(image))
+            lines.as_json(ome.image_attributes(image))
         _see(header, instance.frames, content, decoded=decoded)
 
 

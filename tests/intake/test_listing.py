@@ -11,8 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from inbox_files import after_listing, before_listing, identity, listed, put, unlistable
 
+from dicomzarr_watch.archive.disk import PROBE, STAGING
+from dicomzarr_watch.archive.publish import EVIDENCE
 from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.intake.listing import LOOSE, Entry, Place, drop_of, is_temporary, listing
+from dicomzarr_watch.intake.listing import LOOSE, OURS, Entry, Place, drop_of, is_temporary, listing
 
 
 def paths(inbox: Path) -> list[str]:
@@ -127,19 +129,20 @@ def test_any_name_of_the_file_system_is_listed_and_leads_back(tmp_path: Path, na
     assert (entry.drop, entry.name) == (os.fsdecode(name), os.fsdecode(name))
 
 
-loose_tops = st.binary(max_size=249).map(
-    lambda rest: os.fsdecode(LOOSE.encode() + rest.translate(bytes.maketrans(b"\0/", b"ab")))
+ours = st.sampled_from(OURS)
+our_tops = st.tuples(ours, st.binary(max_size=245)).map(
+    lambda of: os.fsdecode(of[0].encode() + of[1].translate(bytes.maketrans(b"\0/", b"ab")))
 )
+long_tops = st.tuples(ours, st.integers(240, 245)).map(lambda of: of[0] + "é" * (of[1] // 2))
 
 
-@given(
-    st.sets(loose_tops | st.integers(240, 249).map(lambda n: LOOSE + "é" * (n // 2)), max_size=5)
-)
+@given(st.sets(our_tops | long_tops, max_size=5))
 @example({LOOSE, LOOSE + "_", LOOSE + "x" * 249, LOOSE + "x" * 248 + "_", LOOSE + "x" * 248})
-def test_folders_called_like_loose_files_are_drops_of_their_own(tops: set[str]) -> None:
+@example({".staging", ".staging_", ".evidence"})
+def test_folders_called_like_ours_are_drops_of_their_own(tops: set[str]) -> None:
     drops = {drop_of(top) for top in tops}
     assert len(drops) == len(tops)
-    assert LOOSE not in drops
+    assert not drops & set(OURS)
     assert all(len(os.fsencode(drop)) <= 255 for drop in drops)
 
 
@@ -253,6 +256,7 @@ def test_hidden_and_unfinished_names_are_listed_and_marked(
         ("_loose/1.dcm", "_loose_", "1.dcm"),
         ("_loose_/1.dcm", "_loose__", "1.dcm"),
         ("_lose/1.dcm", "_lose", "1.dcm"),
+        (".staging/1.dcm", ".staging_", "1.dcm"),
     ],
 )
 def test_a_drop_is_the_top_folder_and_loose_files_make_up_one(
@@ -262,8 +266,13 @@ def test_a_drop_is_the_top_folder_and_loose_files_make_up_one(
     assert (entry.drop, entry.name) == (drop, name)
 
 
+def test_ours_are_the_names_that_stand_in_an_output() -> None:
+    """The two rooms do not know each other."""
+    assert set(OURS) == {LOOSE, STAGING, EVIDENCE, PROBE}
+
+
 parts = st.one_of(
-    st.sampled_from(("_loose", "_loose_", "_loose__", "_loosely", "a")),
+    st.sampled_from(("_loose", "_loose_", "_loose__", "_loosely", ".staging", "a")),
     st.text("_loseay", min_size=1, max_size=8),
 )
 entry_paths = st.lists(parts, min_size=1, max_size=3).map("/".join)

@@ -1,0 +1,36 @@
+"""Threads where there is enough to do for them: for little, handing it over takes longer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Final, ParamSpec, TypeVar
+
+WORTH_BYTES: Final = 2 << 20
+"""So many bytes of files are more than a few milliseconds' work."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def worth(threads: int, size: int) -> int:
+    """Return how many threads so many bytes are worth."""
+    return threads if size >= WORTH_BYTES else 1
+
+
+def pool(threads: int, name: str) -> Executor:
+    """Give a pool of threads; with one only, what is submitted is done by who submits it."""
+    return ThreadPoolExecutor(threads, name) if threads > 1 else Here()
+
+
+class Here(Executor):
+    """Does everything at once, in the thread that submits it."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call a function and return what came of it."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - it is for who asks for the result
+            future.set_exception(error)
+        return future
