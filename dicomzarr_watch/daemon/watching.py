@@ -232,7 +232,7 @@ class Watching:
     def _record(self, sight: Sight) -> None:
         if sight.changed or sight.gone:
             gone = ((path, drop_of_file(path)) for path in sight.gone)
-            self._ledger.record(map(_row, sight.changed), gone)
+            self._ledger.record(map(_row, sight.changed), gone, now=time.time())
         for path in sight.gone:
             if form(path) and not outermost(path):
                 self._bundles.forget(path)
