@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dicomzarr_watch.archive.disk import STAGING, sync
-from dicomzarr_watch.archive.publish import swap_names
+from dicomzarr_watch.archive.disk import STAGING, swap_names, sync
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.intake.wakeup import Wakeup, quieten
 
