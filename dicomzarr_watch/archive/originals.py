@@ -137,6 +137,10 @@ def _clear(work: Clearance, original: Original, archive: _Archive) -> None:
 def _prove(original: Original, sha256: bytes, archive: _Archive) -> None:
     if not original.members:
         archive.prove(sha256, original.folder)
+    if {copy for copy, _ in original.members} != {
+        copy for place in {copy.parent for copy, _ in original.members} for copy in place.iterdir()
+    }:
+        raise RejectError("members-not-archived", found="members that nobody knows of")
     for copy, folder in original.members:
         archive.prove(_sha256(copy), folder)
 

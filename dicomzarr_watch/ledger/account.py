@@ -94,4 +94,5 @@ def _row(file: FileRow, job: Job | None) -> dict[str, Any]:
         row |= {"series": job.folder, "revision": job.revision}
     if file.gone_at is not None:
         row |= {"present": False, "gone_at": moment(file.gone_at)}
+        row |= {"original": file.cleared} if file.cleared else {}
     return row

@@ -71,6 +71,7 @@ def _file_facts(ledger: Ledger, file: FileRow) -> dict[str, Any]:
     }
     if file.gone_at is not None:
         found["gone_at"] = moment(file.gone_at)
+        found |= {"original": file.cleared} if file.cleared else {}
     if outcome is Fate.GONE:
         return found | {"series": file.series_uid, "why": "it went before it was archived"}
     if file.kind not in ("dicom", "archive"):

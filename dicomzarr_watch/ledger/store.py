@@ -213,6 +213,42 @@ class Ledger:
             )
             self._owe({*(row.drop for row in rows), *(drop for _, drop in gone)})
 
+    def note_clearing(self, paths: Iterable[str], how: str) -> None:
+        """Take in that files are about to be taken away, or empty that they are not."""
+        with self.together():
+            self._connection.executemany(
+                "UPDATE files SET cleared = ? WHERE path = ?",
+                ((how, os.fsencode(path)) for path in paths),
+            )
+
+    def archived_drops(self) -> set[str]:
+        """Return the drops with files in the inbox that are archived or unpacked."""
+        found = self._connection.execute(
+            "SELECT DISTINCT drop_name FROM files WHERE gone_at IS NULL"
+            " AND job IN (SELECT id FROM jobs WHERE state = ?)",
+            (State.DONE,),
+        )
+        return {os.fsdecode(drop) for (drop,) in found}
+
+    def has_archived(self, drop: str) -> bool:
+        """Tell whether files of a drop are in the inbox that are archived or unpacked."""
+        query = (
+            "SELECT EXISTS (SELECT 1 FROM files WHERE drop_name = ? AND gone_at IS NULL"
+            " AND job IN (SELECT id FROM jobs WHERE drop_name = ? AND state = ?))"
+        )
+        return bool(self._one(query, os.fsencode(drop), os.fsencode(drop), State.DONE))
+
+    def is_archived(self, drop: str, series_uid: str) -> bool:
+        """Tell whether every file of a series that is in the inbox went through a job well."""
+        return not self._one(
+            "SELECT EXISTS (SELECT 1 FROM files LEFT JOIN jobs ON jobs.id = files.job"
+            " WHERE files.drop_name = ? AND files.series_uid = ? AND kind IN ('dicom', 'archive')"
+            " AND gone_at IS NULL AND jobs.state IS NOT ?)",
+            os.fsencode(drop),
+            series_uid,
+            State.DONE,
+        )
+
     def has_rejected(self) -> bool:
         """Tell whether a file that is in the inbox was rejected."""
         return bool(self._one(_REJECTED, State.REJECTED))

@@ -182,12 +182,15 @@ def test_a_file_whose_pixels_alone_are_kept_stays(tmp_path: Path) -> None:
 
 def test_a_bundle_goes_if_all_that_is_in_it_comes_back(place: Place) -> None:
     (place.inbox / "b.zip").write_bytes(b"not looked into here")
-    copies = [place.inbox / "drop" / f"000{n}.dcm" for n in range(3)]
+    (place.inbox / "drop").rename(place.root / "copies")
+    copies = [place.root / "copies" / f"000{n}.dcm" for n in range(3)]
     members = tuple((copy, place.folder) for copy in copies)
     bundle = replace(place.original("b.zip"), members=members)
     changed(copies[1])
     assert codes(place.cleared(bundle)) == {"b.zip": "original-differs"}
     bundle = replace(bundle, members=(members[0], members[2]))
+    assert codes(place.cleared(bundle)) == {"b.zip": "members-not-archived"}
+    copies[1].unlink()
     assert place.cleared(bundle).files == 1
     assert not (place.inbox / "b.zip").exists()
 
