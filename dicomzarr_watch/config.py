@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from dicomzarr_watch.archive.work import KeepEncoded, Level
+from dicomzarr_watch.archive.work import AfterSuccess, KeepEncoded, Level
 from dicomzarr_watch.errors import StopError
 
 ENVIRONMENT_PREFIX: Final = "DICOMZARR_"
@@ -108,6 +108,9 @@ class Settings(BaseModel):
     keep_encoded: KeepEncoded = KeepEncoded.ALWAYS
     umask: Umask = "0027"
 
+    after_success: AfterSuccess = AfterSuccess.KEEP
+    move_to: Place | None = None
+
     identifiers: Identifiers = Identifiers.HASHED
     log_format: LogFormat = LogFormat.AUTO
     log_file: Place | None = None
@@ -123,7 +126,7 @@ def load(
     given = _from_file(file) if file else {}
     given |= _from_environment(environment)
     given |= {key: value for key, value in flags.items() if value is not None}
-    problems = _not_apart(given)
+    problems = [*_not_apart(given), *_at_odds(given)]
     try:
         settings = Settings(**given)
     except ValidationError as error:
@@ -164,22 +167,39 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _not_apart(given: Mapping[str, Any]) -> list[str]:
-    """Keep the folders apart: results must not be taken for input, whatever links lead to it."""
-    keys = ("inbox", "output", "state", "keep_reconstructed", "log_file")
+    """Keep the folders apart: results must not be taken for input, whatever links lead to it.
+
+    Originals that are moved must not be taken for results or state either.
+    """
+    keys = ("inbox", "output", "state", "keep_reconstructed", "log_file", "move_to")
     wanted = {key: given.get(key, Settings.model_fields[key].default) for key in keys}
     folders = {
         key: Path(os.path.realpath(place))
         for key, place in wanted.items()
         if isinstance(place, str | Path)
     }
-    inbox = folders.pop("inbox", None)
-    if inbox is None:
-        return []
+    pairs = [(key, "inbox") for key in folders if key != "inbox"]
+    pairs += [("move_to", other) for other in ("output", "state")]
     return [
-        f"{key}: expected a place apart from the inbox, found one inside the other"
-        for key, folder in folders.items()
-        if folder.is_relative_to(inbox) or inbox.is_relative_to(folder)
+        f"{key}: expected a place apart from the {other}, found one inside the other"
+        for key, other in pairs
+        if key in folders and other in folders and _overlap(folders[key], folders[other])
     ]
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _at_odds(given: Mapping[str, Any]) -> list[str]:
+    """Let originals go only where there is proof that they come back, and a place to go to."""
+    after = given.get("after_success")
+    found = []
+    if after in (AfterSuccess.MOVE, AfterSuccess.DELETE) and given.get("verify") == Level.OFF:
+        found.append(f'verify: expected "exact" or "independent" with after_success = "{after}"')
+    if after == AfterSuccess.MOVE and given.get("move_to") is None:
+        found.append('move_to: expected a path with after_success = "move", found none')
+    return found
 
 
 def _problem(error: Any) -> str:

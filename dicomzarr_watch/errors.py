@@ -100,6 +100,17 @@ def from_state_error(error: OSError) -> RetryError:
     )
 
 
+def from_clearing_error(error: OSError) -> RetryError:
+    """Class what the system said as an original was to be moved or deleted."""
+    return RetryError(
+        "cannot-clear",
+        expected="an inbox, and a place to move files to, that can be written",
+        found=_errno_name(error),
+        todo="let the daemon's user write there, or set after_success to keep",
+        private=str(error.filename or ""),
+    )
+
+
 def from_child_error(error: OSError | EOFError) -> RetryError:
     """Class why a child does not start: it is the machine's fault, and that of no work."""
     return RetryError(

@@ -14,6 +14,9 @@ from dicomzarr_watch.errors import DicomzarrError, RejectError, RetryError, Sour
 UNPACKED: Final = "unpacked"
 """The code of a job that unpacked a zip or tar file."""
 
+CLEARED: Final = "cleared"
+"""The code of what moved or deleted originals, as far as they could go."""
+
 
 class Ended(StrEnum):
     """What happens next.

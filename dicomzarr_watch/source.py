@@ -1,6 +1,6 @@
 """A file of the producer, opened in the state that it was found in and in no other.
 
-Links are not followed: where a file was listed, nothing else is read.
+Links are not followed: where a file was listed, nothing else is read, moved or deleted.
 """
 
 from __future__ import annotations
@@ -23,6 +23,23 @@ if TYPE_CHECKING:
 def unlinked(path: str, flags: int) -> int:
     """Open a file as `open` does, but not a link's target; a pipe does not make it wait."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+@contextmanager
+def folder_below(root: Path, path: str) -> Iterator[int]:
+    """Give a folder below a root as a descriptor; raises OSError if a link leads to it.
+
+    path: relative to the root, parts joined by `/`; empty for the root itself.
+    """
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    found = os.open(root, flags)
+    try:
+        for part in filter(None, path.split("/")):
+            above, found = found, os.open(part, flags | os.O_NOFOLLOW, dir_fd=found)
+            os.close(above)
+        yield found
+    finally:
+        os.close(found)
 
 
 class _SourceFile(FileIO):

@@ -141,6 +141,9 @@ def file_of(process: int, descriptor: int) -> int:
 
 def _named(thread: int, folder: int, address: int) -> str:
     path = os.fsdecode(memory_of(thread, address, 4096).partition(b"\0")[0])
+    if path.startswith("/proc/self/fd/"):  # as good as a descriptor and a name
+        number, _, path = path.removeprefix("/proc/self/fd/").partition("/")
+        folder = int(number)
     if path.startswith("/"):
         return path
     folder &= 0xFFFFFFFF

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dicomzarr_watch.archive.work import Level
+from dicomzarr_watch.archive.work import AfterSuccess, Level
 from dicomzarr_watch.config import Identifiers, LogFormat, Settings, load, state_folder
 from dicomzarr_watch.errors import StopError
 
@@ -136,6 +136,34 @@ def test_a_problem_names_the_key_what_was_expected_and_what_was_found(toml: str,
     assert told in found
 
 
+AFTER = [
+    ('after_success = "delete"\nverify = "off"', 'verify: expected "exact" or "independent" with'),
+    (
+        'after_success = "move"\nmove_to = "/moved"\nverify = "off"',
+        'verify: expected "exact" or "independent" with after_success = "move"',
+    ),
+    ('after_success = "move"', 'move_to: expected a path with after_success = "move", found none'),
+    ('after_success = "remove"', "after_success: Input should be 'keep', 'move' or 'delete'"),
+    ('move_to = "/in/moved"', "move_to: expected a place apart from the inbox"),
+    ('move_to = "/out/moved"', "move_to: expected a place apart from the output"),
+    ('move_to = "/"\nstate = "/s"', "move_to: expected a place apart from the state"),
+]
+
+
+@pytest.mark.parametrize(("toml", "told"), AFTER)
+def test_originals_go_only_with_proof_and_only_to_a_place_of_their_own(
+    toml: str, told: str
+) -> None:
+    assert told in problems(toml)
+
+
+def test_originals_stay_unless_somebody_says_otherwise() -> None:
+    assert loaded().after_success is AfterSuccess.KEEP
+    assert loaded('verify = "off"').after_success is AfterSuccess.KEEP
+    moved = loaded('after_success = "move"\nmove_to = "/moved"')
+    assert (moved.after_success, moved.move_to) == (AfterSuccess.MOVE, Path("/moved"))
+
+
 def test_what_must_be_given_and_is_not_is_said_with_how_to_give_it() -> None:
     with pytest.raises(StopError) as error:
         load(environment={}, flags={})
@@ -206,7 +234,14 @@ _LINE = re.compile(r"^(# )?([a-z_]+) = .+$")
 _LINES = EXAMPLE.read_text("utf-8").splitlines()
 SHOWN = {m[2]: (bool(m[1]), n) for n, line in enumerate(_LINES) if (m := _LINE.match(line))}
 # these have no value of their own by default, so an example stands for one
-BY_EXAMPLE = {"workers", "job_memory_bytes", "keep_reconstructed", "log_file", "ready_marker"}
+BY_EXAMPLE = {
+    "workers",
+    "job_memory_bytes",
+    "keep_reconstructed",
+    "log_file",
+    "move_to",
+    "ready_marker",
+}
 
 
 def example() -> dict[str, Any]:

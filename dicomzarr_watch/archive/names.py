@@ -22,7 +22,7 @@ def set_apart(taken: Iterable[str], names: Iterable[str], mark: str) -> list[str
     for name in names:
         free = ""
         for depth, part in enumerate(parts := name.split("/"), 1):
-            ways = _marked(free, part, mark)
+            ways = marked(free, part, mark)
             is_last = depth == len(parts)
             free = next(n for n in ways if n not in files and not (is_last and n in folders))
         files.add(free)
@@ -36,7 +36,7 @@ def _above(name: str) -> Iterator[str]:
         yield name
 
 
-def _marked(folder: str, part: str, mark: str) -> Iterator[str]:
+def marked(folder: str, part: str, mark: str) -> Iterator[str]:
     """Yield a path with more and more marks, cut so that it stays the name of a file."""
     raw, marks = os.fsencode(part), ""
     while True:

@@ -7,23 +7,19 @@ whole; a revision takes the old one's place by swapping the two names where the 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Final
 
-from dicomzarr_watch.archive.disk import make_durable, sync
+from dicomzarr_watch.archive.disk import make_durable, swap_names, sync
 from dicomzarr_watch.archive.document import Receipt
 from dicomzarr_watch.archive.layout import DONE_JSON
 from dicomzarr_watch.errors import RejectError
 
 EVIDENCE: Final = ".evidence"
 
-_AT_FDCWD: Final = -100
-_RENAME_EXCHANGE: Final = 2
 _CANNOT_EXCHANGE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
 
 
@@ -90,17 +86,6 @@ def _exchange(staged: Path, final: Path) -> None:
         staged.rename(final)
         sync(final.parent)
         _aside(final).rename(staged)
-
-
-def swap_names(one: Path, other: Path) -> None:
-    """Swap two names in one step; raises OSError where the system or the file system cannot."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "renameat2"):
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    paths = os.fsencode(one), os.fsencode(other)
-    if libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 def _aside(final: Path) -> Path:

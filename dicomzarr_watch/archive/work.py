@@ -42,6 +42,14 @@ class KeepEncoded(StrEnum):
     NEVER = "never"
 
 
+class AfterSuccess(StrEnum):
+    """What becomes of originals that a verified archive holds."""
+
+    KEEP = "keep"
+    MOVE = "move"
+    DELETE = "delete"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something a person should know of a series that was archived all the same."""
@@ -71,6 +79,33 @@ class Work:
     findings: tuple[Finding, ...] = ()
     is_decoded: bool = True
     keep_encoded: KeepEncoded = KeepEncoded.ALWAYS
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A file of the inbox that may go; path: below the inbox, parts joined by `/`.
+
+    folder: of the series that must hold its bytes, below that of the drop. members: of a bundle
+    the copy of each file that came out of it, and the folder of the series that must hold that.
+    """
+
+    path: str
+    identity: Identity
+    folder: str = ""
+    members: tuple[tuple[Path, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Clearance:
+    """Originals of one drop to move away, or to delete without a place to move them to.
+
+    results: the folder of the drop in the output.
+    """
+
+    inbox: Path
+    results: Path
+    originals: tuple[Original, ...]
+    move_to: Path | None = None
 
 
 def opened(source: Source) -> AbstractContextManager[FileIO]:

@@ -17,6 +17,7 @@ from typing import Final
 from dicomzarr_watch import __version__
 from dicomzarr_watch.archive.disk import clear_staging
 from dicomzarr_watch.config import Settings
+from dicomzarr_watch.daemon.clearing import Clearing
 from dicomzarr_watch.daemon.reporting import Reporting
 from dicomzarr_watch.daemon.watching import Watching
 from dicomzarr_watch.daemon.working import Working
@@ -66,8 +67,13 @@ def run(settings: Settings, log: Log, notifier: Notifier, *, is_once: bool = Fal
             settings, log, ledger, lambda: wakes.put("event"), bundles=bundles, is_once=is_once
         )
         stack.callback(watching.stop)
-        working = Working(settings, log, ledger, engine, watching, bundles=bundles)
-        reporting = Reporting(settings.output, log, ledger, watching, bundles)
+        clearing = Clearing(settings, log, ledger, watching, bundles)
+        working = Working(
+            settings, log, ledger, engine, watching, bundles=bundles, clearing=clearing
+        )
+        reporting = Reporting(
+            settings.output, log, ledger, watching, bundles, is_clearing=clearing.is_wanted
+        )
         loop = _Loop(
             settings,
             log,
@@ -76,6 +82,7 @@ def run(settings: Settings, log: Log, notifier: Notifier, *, is_once: bool = Fal
             notifier=notifier,
             watching=watching,
             working=working,
+            clearing=clearing,
             reporting=reporting,
         )
         return loop.run(is_once=is_once)
@@ -114,6 +121,7 @@ class _Loop:
         notifier: Notifier,
         watching: Watching,
         working: Working,
+        clearing: Clearing,
         reporting: Reporting,
     ) -> None:
         self._settings = settings
@@ -122,6 +130,7 @@ class _Loop:
         self._wakes = wakes
         self._watching = watching
         self._working = working
+        self._clearing = clearing
         self._reporting = reporting
         self._notifier = notifier
         self._told_s = float("-inf")
@@ -133,25 +142,33 @@ class _Loop:
             version=__version__,
             workers=self._settings.workers,
             verify=self._settings.verify.value,
+            after_success=self._settings.after_success.value,
             settle_s=self._settings.settle_s,
             is_once=is_once,
         )
         self._look(self._watching.start)
+        self._clearing.begin()
         self._notifier.ready()
         while not self._stops:
             self._reporting.stir(self._working.go_on())
-            self._reporting.report()
-            if is_once and self._watching.is_settled and self._working.is_over:
+            self._reporting.stir(self._clearing.due())
+            self._clearing.take(self._reporting.report())
+            if is_once and self._is_over:
                 break
             self._tell()
             now_s = time.monotonic()
             jobs_s = now_s + self._working.next_due_s
-            self._sleep(min(self._watching.next_look_s, jobs_s, now_s + ROUND_S))
+            due_s = min(jobs_s, self._clearing.next_due_s, now_s + ROUND_S)
+            self._sleep(min(self._watching.next_look_s, due_s))
             if time.monotonic() >= self._watching.next_look_s:
                 self._look(self._watching.look)
         self._drain()
         is_left = self._ledger.has_rejected() or self._ledger.is_queued()
         return 1 if is_once and is_left else 0
+
+    @property
+    def _is_over(self) -> bool:
+        return self._watching.is_settled and self._working.is_over and self._clearing.is_over
 
     def _look(self, look: Callable[[], None]) -> None:
         look()
@@ -180,7 +197,7 @@ class _Loop:
         if self._stops:
             self._log.info(Event.DAEMON_STOPPING, running=self._working.running)
         until_s = time.monotonic() + self._settings.drain_s
-        while self._working.running and self._stops < 2 and time.monotonic() < until_s:
+        while self._working.is_busy and self._stops < 2 and time.monotonic() < until_s:
             self._sleep(until_s)
             self._reporting.stir(self._working.take_in())
         self._working.give_back()

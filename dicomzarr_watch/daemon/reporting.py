@@ -1,4 +1,8 @@
-"""drop.json: written when nothing of a drop is under way any more, and only if it says news."""
+"""drop.json: written when nothing of a drop is under way any more, and only if it says news.
+
+Where originals go once it says that they are archived, it is written in between as well: in some
+inboxes something is always under way.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +21,22 @@ from dicomzarr_watch.operate.logs import Event, Log, Name
 LONG_S: Final = 0.1
 SHARE_OF_TIME: Final = 20.0
 """A drop whose account takes that long has to wait so many times as long for the next."""
+RESTLESS_S: Final = 10.0
+"""The least time between two accounts of a drop with something under way."""
 
 
 class Reporting:
     """What is to be written down, of drops of which anything has changed."""
 
     def __init__(
-        self, output: Path, log: Log, ledger: Ledger, watching: Watching, bundles: Bundles
+        self,
+        output: Path,
+        log: Log,
+        ledger: Ledger,
+        watching: Watching,
+        bundles: Bundles,
+        *,
+        is_clearing: bool,
     ) -> None:
         self._output = output
         self._log = log
@@ -33,30 +46,49 @@ class Reporting:
         self._stirred: set[str] = set()
         self._not_before_s: dict[str, float] = {}
         self._failed: set[str] = set()
+        self._is_clearing = is_clearing
+        self._untold: set[str] = set()
+        self._restless_until_s: dict[str, float] = {}
 
     def stir(self, drops: Iterable[str] | None = None) -> None:
         """Have drops looked at in the next report, or all that are not reported as they are."""
         self._stirred |= self._ledger.unreported if drops is None else set(drops)
 
-    def report(self, *, is_last: bool = False) -> None:
-        """Write drop.json of those that have become quiet, and put away what their work needed."""
+    def report(self, *, is_last: bool = False) -> list[str]:
+        """Write drop.json of those that have become quiet, and put away what their work needed.
+
+        Returns the drops of which drop.json says what the ledger does.
+        """
         now_s = time.monotonic()
-        later = set()
+        found, later = [], set()
         for drop in sorted(self._stirred):
-            if not self._watching.is_quiet(drop) or self._ledger.is_active(drop):
+            is_quiet = self._watching.is_quiet(drop) and not self._ledger.is_active(drop)
+            if not is_quiet and not self._is_pressing(drop, now_s):
                 continue
             if self._not_before_s.get(drop, now_s) > now_s and not is_last:
                 later.add(drop)
                 continue
-            self._bundles.put_away(drop)
+            if is_quiet:
+                self._bundles.put_away(drop)
             try:
-                self._report(drop)
+                self._report(drop, is_quiet=is_quiet)
+                found.append(drop)
             except OSError:
                 later.add(drop)  # a full or lost output; the next round tries again
                 self._failed.add(drop)
         self._stirred = later
+        return found
 
-    def _report(self, drop: str) -> None:
+    def _is_pressing(self, drop: str, now_s: float) -> bool:
+        """Tell whether a drop with something under way is to be accounted for all the same."""
+        if not self._is_clearing or not self._watching.is_there:
+            return False
+        if self._restless_until_s.get(drop, now_s) > now_s or not self._ledger.has_archived(drop):
+            return False
+        self._restless_until_s[drop] = now_s + RESTLESS_S
+        return True
+
+    def _report(self, drop: str, *, is_quiet: bool) -> None:
         start_s = time.monotonic()
         jobs = {job.id: job for job in self._ledger.jobs(drop=drop)}
         found = account(drop, self._ledger.files(drop), jobs)
@@ -66,9 +98,13 @@ class Reporting:
         if drop in self._failed or not (path.exists() and path.read_bytes() == data):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_durably(path, data)
-            self._log.info(Event.DROP_FINISHED, drop=Name(drop), **found["counts"])
+            self._untold.add(drop)
         self._failed.discard(drop)
-        self._ledger.note_reported(drop)
+        if is_quiet:
+            if drop in self._untold:
+                self._log.info(Event.DROP_FINISHED, drop=Name(drop), **found["counts"])
+            self._untold.discard(drop)
+            self._ledger.note_reported(drop)
         took_s = time.monotonic() - start_s
         if took_s > LONG_S:
             self._not_before_s[drop] = start_s + SHARE_OF_TIME * took_s

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from dicomzarr_watch import private
-from dicomzarr_watch.archive.disk import STAGING, sync
-from dicomzarr_watch.archive.publish import swap_names
+from dicomzarr_watch.archive.disk import STAGING, swap_names, sync
+from dicomzarr_watch.archive.work import AfterSuccess
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.intake.wakeup import Wakeup, quieten
 
@@ -64,6 +64,8 @@ def checks(settings: Settings, mounted: str, *, is_thorough: bool = False) -> It
     if is_thorough and settings.inbox.is_dir():
         yield _watches(settings.inbox)
         yield _event(settings.inbox)
+    if settings.after_success is not AfterSuccess.KEEP:
+        yield _originals(settings)
     for name, folder in (("output", settings.output), ("state", settings.state)):
         yield _space(name, folder, settings.min_free_bytes)
     yield _output(settings.output)
@@ -92,6 +94,23 @@ def _inbox(inbox: Path) -> Check:
     if not os.access(inbox, os.R_OK | os.X_OK):
         return Check("inbox", "cannot be listed", "let this user read it and the folders in it")
     return Check("inbox", "can be listed")
+
+
+def _originals(settings: Settings) -> Check:
+    """Look whether originals can leave the inbox, without trying it."""
+    name = f"originals, {settings.after_success.value}"
+    if not os.access(settings.inbox, os.W_OK | os.X_OK):
+        return Check(name, "the inbox cannot be written", "let this user write there")
+    if settings.after_success is AfterSuccess.MOVE and settings.move_to is not None:
+        place = _existing(settings.move_to)
+        if not os.access(place, os.W_OK | os.X_OK):
+            return Check(name, "move_to cannot be written", "let this user write there")
+    return Check(name, "they can leave the inbox")
+
+
+def _existing(folder: Path) -> Path:
+    """Return a folder, or of those above it the one that is there."""
+    return next(p for p in (folder, *folder.absolute().parents) if p.exists())
 
 
 def _remote_inbox(settings: Settings, kind: str) -> Check:
@@ -134,8 +153,7 @@ def _event(inbox: Path) -> Check:
 
 
 def _space(name: str, folder: Path, least_bytes: int) -> Check:
-    place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    found = os.statvfs(place)
+    found = os.statvfs(_existing(folder))
     free, nodes = found.f_bavail * found.f_frsize, found.f_favail
     told = f"{free / 1e9:.1f} GB and {nodes} files free"
     has_nodes = found.f_files == 0 or nodes >= LEAST_FREE_INODES  # some file systems count none

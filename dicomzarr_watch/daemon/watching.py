@@ -145,6 +145,10 @@ class Watching:
         self._inbox.disturb(key)
         self._is_stirred.set()
 
+    def look_soon(self) -> None:
+        """Have the inbox looked at as soon as may be."""
+        self._is_stirred.set()
+
     def take_out(self, bundle: str) -> None:
         """Take note that a bundle was unpacked: what came out is there at the next look."""
         self._came_out.add(bundle)
@@ -179,6 +183,8 @@ class Watching:
             self._unoffered = {k: t for k, t in self._unoffered.items() if not self._offered(k, t)}
 
     def _offered(self, key: SeriesKey, tally: Tally) -> bool:
+        if not is_of_bundle(key.uid) and self._ledger.is_archived(key.drop, key.uid):
+            return True  # some files went, none came
         others = self._ledger.jobs(State.QUEUED, drop=key.drop, series_uid=key.uid)
         fingerprint = tally.fingerprint
         job = self._ledger.offer(key.drop, key.uid, fingerprint, tally.files, tally.bytes)
@@ -234,7 +240,7 @@ class Watching:
     def _record(self, sight: Sight) -> None:
         if sight.changed or sight.gone:
             gone = ((path, drop_of_file(path)) for path in sight.gone)
-            self._ledger.record(map(_row, sight.changed), gone)
+            self._ledger.record(map(_row, sight.changed), gone, now=time.time())
         for path in sight.gone:
             if form(path) and not outermost(path):
                 self._bundles.forget(path)

@@ -13,6 +13,7 @@ from typing import Final
 from dicomzarr_watch.archive.disk import takes_files
 from dicomzarr_watch.archive.work import Finding, Source, Work
 from dicomzarr_watch.config import Settings
+from dicomzarr_watch.daemon.clearing import NUMBER, Clearing
 from dicomzarr_watch.daemon.room import Need, Room
 from dicomzarr_watch.daemon.watching import FILES_CHANGED, Watching, told
 from dicomzarr_watch.engine.local import LocalEngine
@@ -63,6 +64,7 @@ class Working:
         watching: Watching,
         *,
         bundles: Bundles,
+        clearing: Clearing,
     ) -> None:
         self._settings = settings
         self._log = log
@@ -70,6 +72,8 @@ class Working:
         self._engine = engine
         self._watching = watching
         self._bundles = bundles
+        self._clearing = clearing
+        self._is_jobs_turn = False
         self._running: dict[int, _Attempt] = {}
         self._paused_until = 0.0
         self._pauses = 0
@@ -86,6 +90,11 @@ class Working:
         return len(self._running)
 
     @property
+    def is_busy(self) -> bool:
+        """Whether the engine is at work, be it on a job or on originals to clear."""
+        return bool(self._running) or self._clearing.is_under_way
+
+    @property
     def is_over(self) -> bool:
         """Whether no job is under way, and none waits that has not failed often enough."""
         most = self._settings.max_attempts
@@ -96,6 +105,8 @@ class Working:
     def next_due_s(self) -> float:
         """When the next job that waits is due, in seconds from now."""
         now = time.time()
+        if self._clearing.is_ready and self._engine.capacity:
+            return 0.0
         if self._pauses:
             return max(0.0, self._paused_until - now) if not self._running else float("inf")
         return self._ledger.next_due_at(now) - now
@@ -110,12 +121,23 @@ class Working:
             drops = self.take_in()
             self._grant_retries()
             self._watching.offer()
-            attempts = self._claimed()
+            attempts, clearance = self._claimed_in_turn(self._engine.capacity)
             self._large = {number for number in self._large if self._is_queued(number)}
         self._say_resumed()
         for attempt in attempts:
             self._start(attempt)
+        if clearance is not None:
+            self._engine.submit(NUMBER, clearance)
         return drops
+
+    def _claimed_in_turn(self, room: int) -> tuple[list[_Attempt], Task | None]:
+        """Claim jobs and originals to clear; where there is room for one, in turn."""
+        attempts = self._claimed(room) if self._is_jobs_turn else []
+        clearance = self._clearing.claimed() if room > len(attempts) else None
+        if not self._is_jobs_turn:
+            attempts = self._claimed(room - (clearance is not None))
+        self._is_jobs_turn = clearance is not None or (self._is_jobs_turn and not attempts)
+        return attempts, clearance
 
     def give_back(self) -> None:
         """End what is under way at once, to be done after the next start."""
@@ -128,6 +150,9 @@ class Working:
         """Record and say how jobs ended; return their drops."""
         drops = set()
         for number, outcome in self._engine.results():
+            if number == NUMBER:
+                self._clearing.take_in(outcome)
+                continue
             attempt = self._running.pop(number)
             after = ended(attempt.job, outcome, time.time(), self._patience())
             self._ledger.settle(after, ((f.path, f.identity) for f in attempt.files))
@@ -145,12 +170,12 @@ class Working:
                 self._log.info(Event.JOB_QUEUED, **told(job), files=job.files)
             granted(self._settings.state, number)
 
-    def _claimed(self) -> list[_Attempt]:
+    def _claimed(self, room: int) -> list[_Attempt]:
         """Claim what is due; one job alone while it is to be seen whether the output is back."""
         now = time.time()
-        room = self._engine.capacity
         if self._pauses:
-            room = 1 if not self._running and now >= self._paused_until else 0
+            is_tried = not self._running and now >= self._paused_until
+            room = min(room, 1) if is_tried else 0
         if not self._watching.is_there or not room:
             return []
         due = self._due(now, room)
@@ -176,6 +201,8 @@ class Working:
                 tally = self._watching.tally(key)
                 if tally is None or tally.fingerprint != job.fingerprint:
                     found.outdated.append(job)
+                elif self._clearing.is_of(job.drop):
+                    continue  # files that it is about may just be going
                 elif self._watching.is_complete(key) and not (job.losses and is_doubtful):
                     attempt = self._attempt(job)
                     if lack := self._room.lack([attempt.need]):

@@ -6,18 +6,21 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from dicomzarr_watch.archive.convert import convert
-from dicomzarr_watch.archive.work import Source, Work
+from dicomzarr_watch.archive.originals import cleared
+from dicomzarr_watch.archive.work import Clearance, Source, Work
 from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.errors import DicomzarrError
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.unpack import Unpacking, unpack
-from dicomzarr_watch.outcome import UNPACKED, Ended, Outcome, of_crash, of_error
+from dicomzarr_watch.outcome import CLEARED, UNPACKED, Ended, Outcome, of_crash, of_error
 
 
 def done(task: Task) -> Outcome:
     """Do it, and say how it ended; raises only what is no Exception, such as SystemExit."""
     try:
         files = sum([unpack(bundle) for bundle in task.bundles])
+        if task.clearance is not None:
+            return _cleared(task.clearance)
         if task.work is None:
             said = {"folder": "", "revision": 0, "counts": {"files": files}}
             return Outcome(Ended.DONE, UNPACKED, summary=said)
@@ -39,6 +42,13 @@ def _with_copies(work: Work, bundles: Iterable[Unpacking]) -> Work:
         return replace(source, identity=Identity.of(source.path.stat()))
 
     return replace(work, sources=tuple(present(source) for source in work.sources))
+
+
+def _cleared(clearance: Clearance) -> Outcome:
+    found = cleared(clearance)
+    kept = {path: of_error(error) for path, error in found.kept.items()}
+    said = {"files": found.files, "bytes": found.bytes, "kept": kept}
+    return Outcome(Ended.DONE, CLEARED, summary=said)
 
 
 def _converted(work: Work) -> Outcome:

@@ -1,4 +1,4 @@
 """What is to be done and what was done, durably: one SQLite file, written by one daemon.
 
-`jobs` decides and touches nothing; `store` is the only module that knows SQL.
+`jobs` decides and touches nothing; only `store` and `schema` know SQL.
 """

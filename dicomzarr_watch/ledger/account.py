@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -20,13 +21,14 @@ SCHEMA_VERSION: Final = 1
 class Fate(StrEnum):
     """The outcomes. REJECTED files are left where they are; so are IGNORED ones, no DICOM.
 
-    UNPACKED: what came out of it has outcomes of its own.
+    UNPACKED: what came out of it has outcomes of its own. GONE: it went before it was archived.
     """
 
     ARCHIVED = "archived"
     UNPACKED = "unpacked"
     REJECTED = "rejected"
     IGNORED = "ignored"
+    GONE = "gone"
     WAITING = "waiting"
 
 
@@ -42,9 +44,12 @@ _FATE_OF_KIND: Final = {
 def fate(file: FileRow, job: Job | None) -> tuple[Fate, str]:
     """Return a file's outcome and its code. job: the one it went through last."""
     of_kind = _FATE_OF_KIND.get(file.kind)
+    is_over = job is not None and job.state in (State.DONE, State.REJECTED)
+    if not file.is_present and (file.kind == "unreadable" or not (of_kind or is_over)):
+        return Fate.GONE, ""
     if of_kind is not None:
         return of_kind, file.kind
-    if job is None or job.state not in (State.DONE, State.REJECTED):
+    if job is None or not is_over:
         return Fate.WAITING, job.code if job else ""
     if job.state is State.DONE and file.kind == "archive":
         return Fate.UNPACKED, ""
@@ -62,6 +67,11 @@ def account(drop: str, files: Iterable[FileRow], jobs: Mapping[int, Job]) -> dic
         "counts": dict(sorted(Counter(row["outcome"] for row in rows).items())),
         "files": rows,
     }
+
+
+def moment(at: float) -> str:
+    """Return a time as people write it; at: in seconds since the epoch."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
 def as_json(document: Mapping[str, Any]) -> bytes:
@@ -82,4 +92,7 @@ def _row(file: FileRow, job: Job | None) -> dict[str, Any]:
     }
     if job is not None and outcome is Fate.ARCHIVED:
         row |= {"series": job.folder, "revision": job.revision}
-    return row if file.is_present else row | {"present": False}
+    if file.gone_at is not None:
+        row |= {"present": False, "gone_at": moment(file.gone_at)}
+        row |= {"original": file.cleared} if file.cleared else {}
+    return row

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from dicomzarr_watch.errors import NO_SPACE
-from dicomzarr_watch.ledger.account import fate
+from dicomzarr_watch.ledger.account import Fate, fate, moment
 from dicomzarr_watch.ledger.jobs import Job, State
 from dicomzarr_watch.ledger.rows import ArrivingRow, FileRow
 from dicomzarr_watch.ledger.store import Ledger
@@ -21,7 +21,7 @@ _STATES: Final = {
     State.RUNNING: "it is being converted",
     State.DONE: "it is archived and verified",
     State.REJECTED: "it was given up; `retry` tries it again",
-    State.WITHDRAWN: "its files changed; another job has them",
+    State.WITHDRAWN: "its files changed or went; another job has those that are there",
 }
 
 
@@ -71,6 +71,11 @@ def _file_facts(ledger: Ledger, file: FileRow) -> dict[str, Any]:
         "code": code,
         "present": file.is_present,
     }
+    if file.gone_at is not None:
+        found["gone_at"] = moment(file.gone_at)
+        found |= {"original": file.cleared} if file.cleared else {}
+    if outcome is Fate.GONE:
+        return found | {"series": file.series_uid, "why": "it went before it was archived"}
     if file.kind not in ("dicom", "archive"):
         return found | {"why": file.kind}
     job = went_through or _latest(ledger, file)

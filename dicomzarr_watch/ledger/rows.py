@@ -15,7 +15,12 @@ from dicomzarr_watch.ledger.jobs import Job, State
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """One file of the inbox; job: the number of the job that it went through last, if any."""
+    """One file of the inbox.
+
+    job: the number of the job that it went through last, if any. gone_at: since when it is known
+    to be there no more, in seconds since the epoch. cleared: how we took it away once it was
+    archived, or are about to as long as it is there; empty if we do not.
+    """
 
     path: str
     drop: str
@@ -25,7 +30,12 @@ class FileRow:
     is_truncated: bool = False
     instance_number: int | None = None
     job: int | None = None
-    is_present: bool = True
+    gone_at: float | None = None
+    cleared: str = ""
+
+    @property
+    def is_present(self) -> bool:
+        return self.gone_at is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +65,8 @@ def file_row(row: tuple[Any, ...]) -> FileRow:
     """Return the file of a row of all columns."""
     path, drop, size, mtime_ns, ctime_ns, inode, kind, uid, is_truncated, number, *rest = row
     identity = Identity(size, mtime_ns, ctime_ns, inode)
-    is_present, job = rest
     names = os.fsdecode(path), os.fsdecode(drop)
-    return FileRow(*names, identity, kind, uid, bool(is_truncated), number, job, bool(is_present))
+    return FileRow(*names, identity, kind, uid, bool(is_truncated), number, *rest)
 
 
 def job_values(job: Job) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from dicomzarr_watch import lockfile, private
 from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.identity import Identity, Stamp
+from dicomzarr_watch.ledger import schema
 from dicomzarr_watch.ledger.jobs import (
     ACTIVE,
     Job,
@@ -39,44 +40,20 @@ from dicomzarr_watch.ledger.rows import (
     job_values,
 )
 
-SCHEMA_VERSION: Final = 3
 LOCK_PATIENCE_S: Final = 0.3
-_SCHEMA: Final = """
-CREATE TABLE files (
-    path BLOB PRIMARY KEY, drop_name BLOB NOT NULL,
-    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
-    inode INTEGER NOT NULL, kind TEXT NOT NULL, series_uid TEXT NOT NULL,
-    is_truncated INTEGER NOT NULL, instance_number INTEGER, is_present INTEGER NOT NULL, job INTEGER
-) WITHOUT ROWID;
-CREATE INDEX files_by_series ON files (drop_name, series_uid);
-CREATE TABLE jobs (
-    id INTEGER PRIMARY KEY, drop_name BLOB NOT NULL, series_uid TEXT NOT NULL,
-    fingerprint TEXT NOT NULL, files INTEGER NOT NULL, bytes INTEGER NOT NULL,
-    state TEXT NOT NULL, attempts INTEGER NOT NULL, tries INTEGER NOT NULL, due_at REAL NOT NULL,
-    code TEXT NOT NULL, folder TEXT NOT NULL, revision INTEGER NOT NULL, losses INTEGER NOT NULL,
-    UNIQUE (drop_name, series_uid, fingerprint)
-);
-CREATE INDEX jobs_by_state ON jobs (state, due_at);
-CREATE INDEX jobs_by_drop ON jobs (drop_name, state);
-CREATE TABLE arriving (
-    drop_name BLOB NOT NULL, series_uid TEXT NOT NULL, waits_for TEXT NOT NULL,
-    files INTEGER NOT NULL, PRIMARY KEY (drop_name, series_uid)
-) WITHOUT ROWID;
-CREATE TABLE unreported (drop_name BLOB PRIMARY KEY) WITHOUT ROWID;
-"""
 _FILE_COLUMNS: Final = (
     "path, drop_name, size, mtime_ns, ctime_ns, inode, kind, series_uid, is_truncated,"
-    " instance_number, is_present, job"
+    " instance_number, job, gone_at, cleared"
 )
 _IDENTITY: Final = "(size, mtime_ns, ctime_ns, inode)"
 _RECORD: Final = (
-    f"INSERT INTO files ({_FILE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,1,NULL)"  # noqa: S608 - ours
+    f"INSERT INTO files ({_FILE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,NULL,NULL,'')"  # noqa: S608 - ours
     " ON CONFLICT (path) DO UPDATE SET"
     f" job = CASE WHEN {_IDENTITY} = (excluded.size, excluded.mtime_ns, excluded.ctime_ns,"
     " excluded.inode) THEN job END, size = excluded.size, mtime_ns = excluded.mtime_ns,"
     " ctime_ns = excluded.ctime_ns, inode = excluded.inode, kind = excluded.kind,"
     " series_uid = excluded.series_uid, is_truncated = excluded.is_truncated,"
-    " instance_number = excluded.instance_number, is_present = 1"
+    " instance_number = excluded.instance_number, gone_at = NULL, cleared = ''"
 )
 _FILES: Final = f"SELECT {_FILE_COLUMNS} FROM files"  # noqa: S608 - ours
 _JOBS: Final = (
@@ -84,7 +61,7 @@ _JOBS: Final = (
     " code, folder, revision, losses FROM jobs"
 )
 _REJECTED: Final = (
-    "SELECT EXISTS (SELECT 1 FROM files WHERE is_present AND (kind = 'unreadable' OR"
+    "SELECT EXISTS (SELECT 1 FROM files WHERE gone_at IS NULL AND (kind = 'unreadable' OR"
     " kind IN ('dicom', 'archive') AND job IN (SELECT id FROM jobs WHERE state = ?)))"
 )
 
@@ -121,7 +98,7 @@ class Ledger:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             ledger = cls(connection, lock)
-            ledger._create()
+            schema.prepare(connection)
             ledger._begin_anew()
             undo.pop_all()
         return ledger
@@ -139,8 +116,11 @@ class Ledger:
             connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
             undo.callback(connection.close)
             ledger = cls(connection, None)
-            if not ledger._is_made():
+            found = schema.version(connection)
+            if not found:
                 raise none  # a daemon was ended as it began
+            if found != schema.SCHEMA_VERSION:
+                raise schema.wrong_version(found)
             undo.pop_all()
         return ledger
 
@@ -173,14 +153,14 @@ class Ledger:
         Of a series only those that are in the inbox.
         """
         if drop is None:
-            rows = self._connection.execute(_FILES + " WHERE is_present ORDER BY path")
+            rows = self._connection.execute(_FILES + " WHERE gone_at IS NULL ORDER BY path")
         elif series_uid is None:
             of_drop = _FILES + " WHERE drop_name = ? ORDER BY path"
             rows = self._connection.execute(of_drop, (os.fsencode(drop),))
         else:
             of_series = _FILES + (
                 " WHERE drop_name = ? AND series_uid = ? AND kind IN ('dicom', 'archive')"
-                " AND is_present"
+                " AND gone_at IS NULL"
                 " ORDER BY path"
             )
             rows = self._connection.execute(of_series, (os.fsencode(drop), series_uid))
@@ -193,7 +173,7 @@ class Ledger:
         """
         rows = self._connection.execute(
             "SELECT path, size, mtime_ns, ctime_ns, inode, kind, series_uid, is_truncated"
-            " FROM files WHERE is_present ORDER BY path"
+            " FROM files WHERE gone_at IS NULL ORDER BY path"
         )
         for path, size, mtime_ns, ctime_ns, inode, kind, uid, is_truncated in rows:
             stamp = (size, mtime_ns, ctime_ns, inode)
@@ -208,14 +188,14 @@ class Ledger:
         """Return the sizes of the files of a series that went through a job and are gone since."""
         query = (
             "SELECT coalesce(sum(size), 0) FROM files WHERE drop_name = ? AND series_uid = ?"
-            " AND NOT is_present AND job IS NOT NULL"
+            " AND gone_at IS NOT NULL AND job IS NOT NULL"
         )
         found: int = self._one(query, os.fsencode(drop), series_uid)
         return found
 
     def archives(self) -> Iterator[FileRow]:
         """Yield the zip and tar files of the inbox."""
-        query = _FILES + " WHERE kind = 'archive' AND is_present"
+        query = _FILES + " WHERE kind = 'archive' AND gone_at IS NULL"
         return map(file_row, self._connection.execute(query))
 
     def file(self, path: str) -> FileRow | None:
@@ -223,7 +203,13 @@ class Ledger:
         row = self._connection.execute(_FILES + " WHERE path = ?", (os.fsencode(path),)).fetchone()
         return file_row(row) if row else None
 
-    def record(self, changed: Iterable[FileRow], gone: Iterable[tuple[str, str]] = ()) -> None:
+    def record(
+        self,
+        changed: Iterable[FileRow],
+        gone: Iterable[tuple[str, str]] = (),
+        *,
+        now: float = 0.0,
+    ) -> None:
         """Take in new or changed files, and say by path and drop which are no longer there.
 
         A file that comes back in the state it was in is still the one that went through its job.
@@ -232,10 +218,46 @@ class Ledger:
         with self.together():
             self._connection.executemany(_RECORD, map(file_values, rows))
             self._connection.executemany(
-                "UPDATE files SET is_present = 0 WHERE path = ?",
-                ((os.fsencode(path),) for path, _ in gone),
+                "UPDATE files SET gone_at = ? WHERE path = ? AND gone_at IS NULL",
+                ((now, os.fsencode(path)) for path, _ in gone),
             )
             self._owe({*(row.drop for row in rows), *(drop for _, drop in gone)})
+
+    def note_clearing(self, paths: Iterable[str], how: str) -> None:
+        """Take in that files are about to be taken away, or empty that they are not."""
+        with self.together():
+            self._connection.executemany(
+                "UPDATE files SET cleared = ? WHERE path = ?",
+                ((how, os.fsencode(path)) for path in paths),
+            )
+
+    def archived_drops(self) -> set[str]:
+        """Return the drops with files in the inbox that are archived or unpacked."""
+        found = self._connection.execute(
+            "SELECT DISTINCT drop_name FROM files WHERE gone_at IS NULL"
+            " AND job IN (SELECT id FROM jobs WHERE state = ?)",
+            (State.DONE,),
+        )
+        return {os.fsdecode(drop) for (drop,) in found}
+
+    def has_archived(self, drop: str) -> bool:
+        """Tell whether files of a drop are in the inbox that are archived or unpacked."""
+        query = (
+            "SELECT EXISTS (SELECT 1 FROM files WHERE drop_name = ? AND gone_at IS NULL"
+            " AND job IN (SELECT id FROM jobs WHERE drop_name = ? AND state = ?))"
+        )
+        return bool(self._one(query, os.fsencode(drop), os.fsencode(drop), State.DONE))
+
+    def is_archived(self, drop: str, series_uid: str) -> bool:
+        """Tell whether every file of a series that is in the inbox went through a job well."""
+        return not self._one(
+            "SELECT EXISTS (SELECT 1 FROM files LEFT JOIN jobs ON jobs.id = files.job"
+            " WHERE files.drop_name = ? AND files.series_uid = ? AND kind IN ('dicom', 'archive')"
+            " AND gone_at IS NULL AND jobs.state IS NOT ?)",
+            os.fsencode(drop),
+            series_uid,
+            State.DONE,
+        )
 
     def has_rejected(self) -> bool:
         """Tell whether a file that is in the inbox was rejected."""
@@ -378,24 +400,6 @@ class Ledger:
         self._reported.add(drop)
 
     # --- inside ---
-
-    def _is_made(self) -> bool:
-        """Tell whether there are tables; raises StopError if they are another version's."""
-        found = self._one("PRAGMA user_version")
-        if found not in (0, SCHEMA_VERSION):
-            raise StopError(
-                "ledger-version",
-                expected=f"schema version {SCHEMA_VERSION}",
-                found=str(found),
-                todo="use the version of dicomzarr-watch that wrote it, or another state folder",
-            )
-        return bool(found)
-
-    def _create(self) -> None:
-        if self._is_made():
-            return
-        script = f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
-        self._connection.executescript(script)
 
     def _begin_anew(self) -> None:
         found = self._connection.execute("SELECT drop_name FROM unreported")

@@ -68,6 +68,12 @@ class Event(StrEnum):
     )
     OUTPUT_RESUMED = "output.resumed", "the output takes results again"
     DROP_FINISHED = "drop.finished", "drop.json says what became of every file"
+    ORIGINALS_CLEARED = (
+        "originals.cleared",
+        "originals that the archive holds were moved or deleted",
+    )
+    ORIGINALS_KEPT = "originals.kept", "originals stay although archived; `code` says why"
+    FOLDERS_REMOVED = "folders.removed", "folders that were left empty are gone as well"
     LOG_LOST = "log.lost", "the log could not be written for a while; so many lines are missing"
     LIBRARY_WARNING = "library.warning", "a library warned; its words only with plain identifiers"
 

@@ -6,11 +6,11 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from daemon_process import Daemon, running
+from daemon_process import Daemon, once, running
 from drops import (
     brought_back,
     contents,
@@ -25,6 +25,8 @@ from drops import (
 
 from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.archive.restore import restore
+from dicomzarr_watch.ledger.inquiry import about
+from dicomzarr_watch.ledger.store import Ledger
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +128,26 @@ def test_a_revision_keeps_the_files_whose_originals_are_gone(daemon: Daemon) -> 
     (receipt,) = receipts(daemon.output / "gone")
     assert receipt["revision"] == 2
     assert brought_back(daemon.output / "gone") == files | {"late.dcm": late}
+
+
+def test_a_file_that_went_before_it_was_archived_is_said_to_be_gone(tmp_path: Path) -> None:
+    made(tmp_path / "inbox" / "a", 2)
+    with running(tmp_path, settle_s=3600.0) as daemon:
+        daemon.wait("series.arriving")
+        assert daemon.stop() == 0
+    (tmp_path / "inbox" / "a" / "0001.dcm").unlink()
+    code, daemon = once(tmp_path)
+    assert (code, fates(daemon.output / "a")) == (
+        0,
+        {"a/0000.dcm": "archived", "a/0001.dcm": "gone"},
+    )
+    gone = document(daemon.output / "a" / "drop.json")["files"][1]
+    assert datetime.fromisoformat(gone["gone_at"]) <= datetime.now(UTC)
+    ledger = Ledger.read(tmp_path / "state")
+    (told,) = about(ledger, "a/0001.dcm")
+    ledger.close()
+    assert (told["outcome"], told["gone_at"]) == ("gone", gone["gone_at"])
+    assert told["why"] == "it went before it was archived"
 
 
 def test_the_same_drop_again_makes_no_revision(daemon: Daemon) -> None:

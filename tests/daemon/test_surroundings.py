@@ -127,3 +127,12 @@ def test_the_command_answers_people_and_programs(tmp_path: Path) -> None:
     (first, *_) = json.loads(missing.stdout)
     assert first["name"] == "inbox"
     assert first["todo"]
+
+
+def test_originals_can_leave_only_an_inbox_that_can_be_written(tmp_path: Path) -> None:
+    assert not any(name.startswith("originals") for name in _found(_settings(tmp_path)))
+    settings = _settings(tmp_path, after_success="move", move_to=tmp_path / "a" / "b")
+    assert _found(settings)["originals, move"].todo == "let this user write there"
+    settings.inbox.mkdir()
+    assert _found(settings)["originals, move"].is_well
+    assert not (tmp_path / "a").exists()

@@ -17,7 +17,8 @@ FOLDER = "CT-1-0123abcd"
 
 def file(kind: str = Kind.DICOM, job: int | None = None, *, is_present: bool = True) -> FileRow:
     path = f"drop/{kind}-{job}-{is_present}"
-    return FileRow(path, "drop", identity(size=7), kind, job=job, is_present=is_present)
+    gone_at = None if is_present else 10.0
+    return FileRow(path, "drop", identity(size=7), kind, job=job, gone_at=gone_at)
 
 
 def job(state: State, code: str = "") -> Job:
@@ -99,7 +100,28 @@ def test_a_file_that_left_is_still_accounted_for_and_said_to_have_left() -> None
         "drop", [file(job=done.id, is_present=False), file(job=done.id)], {done.id: done}
     )["files"]
     assert (left["outcome"], left["present"]) == ("archived", False)
-    assert "present" not in stayed
+    assert left["gone_at"] == "1970-01-01T00:00:10+00:00"
+    assert stayed.keys().isdisjoint({"present", "gone_at"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "of_job", "outcome"),
+    [
+        (Kind.DICOM, None, (Fate.GONE, "")),
+        (Kind.BUNDLE, None, (Fate.GONE, "")),
+        (Kind.UNREADABLE, None, (Fate.GONE, "")),
+        (Kind.DICOM, job(State.QUEUED), (Fate.GONE, "")),
+        (Kind.DICOM, job(State.WITHDRAWN, "files-changed"), (Fate.GONE, "")),
+        (Kind.DICOM, job(State.DONE), (Fate.ARCHIVED, "")),
+        (Kind.BUNDLE, job(State.DONE), (Fate.UNPACKED, "")),
+        (Kind.DICOM, job(State.REJECTED, "x"), (Fate.REJECTED, "x")),
+        (Kind.NOT_DICOM, None, (Fate.IGNORED, "not-dicom")),
+    ],
+)
+def test_a_file_that_left_before_it_was_archived_is_waited_for_no_more(
+    kind: Kind, of_job: Job | None, outcome: tuple[Fate, str]
+) -> None:
+    assert fate(file(kind, is_present=False), of_job) == outcome
 
 
 def test_a_drop_of_no_files_is_a_document_as_well() -> None:

@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.ledger.jobs import DAEMON_LOST, MOST_LOSSES, Job, Patience, State, ended
 from dicomzarr_watch.ledger.rows import ArrivingRow, FileRow
-from dicomzarr_watch.ledger.store import SCHEMA_VERSION, Ledger, is_owned
+from dicomzarr_watch.ledger.schema import SCHEMA_VERSION
+from dicomzarr_watch.ledger.store import Ledger, is_owned
 from dicomzarr_watch.outcome import Ended
 
 PATIENCE = Patience(max_attempts=2, retry_max_s=8.0, jitter=0.5)
@@ -171,6 +172,46 @@ def test_another_versions_ledger_is_left_alone(tmp_path: Path, opened: object) -
         opened(tmp_path)
     assert error.value.code == "ledger-version"
     assert not is_owned(tmp_path)
+
+
+AS_IN_VERSION_3 = """
+ALTER TABLE files ADD COLUMN is_present INTEGER NOT NULL DEFAULT 1;
+UPDATE files SET is_present = gone_at IS NULL;
+ALTER TABLE files DROP COLUMN gone_at;
+ALTER TABLE files DROP COLUMN cleared;
+PRAGMA user_version = 3;
+"""
+
+
+def test_the_ledger_of_version_3_is_taken_over_with_all_that_it_says(tmp_path: Path) -> None:
+    gone = replace(FILE, path="drop/0.dcm")
+    with owned(tmp_path) as ledger:
+        job = archived(ledger, FILE)
+        ledger.record([gone])
+        ledger.record([], [(gone.path, gone.drop)], now=7.0)
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as connection:
+        connection.executescript(AS_IN_VERSION_3)
+    with pytest.raises(StopError) as error:
+        Ledger.read(tmp_path)
+    assert (error.value.code, error.value.found) == ("ledger-version", "3")
+    with owned(tmp_path) as ledger:
+        first, second = ledger.files("drop")
+        assert second == replace(FILE, job=job.id)
+        assert first.gone_at is not None
+        assert replace(first, gone_at=None) == gone
+        assert ledger.jobs() == [job]
+        assert ledger.unreported == {"drop"}
+        ledger.record([gone])
+
+
+def test_when_a_file_went_is_kept_until_it_is_back(tmp_path: Path) -> None:
+    with owned(tmp_path) as ledger:
+        archived(ledger, FILE)
+        ledger.record([], GONE, now=7.0)
+        ledger.record([], GONE, now=8.0)
+        assert [row.gone_at for row in ledger.files("drop")] == [7.0]
+        ledger.record([FILE])
+        assert [row.gone_at for row in ledger.files("drop")] == [None]
 
 
 # --- what is on disk ---

@@ -73,7 +73,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(changed=some_files, gone=st.lists(paths, max_size=2))
     def record(self, changed: list[FileRow], gone: list[str]) -> None:
-        self.ledger.record(changed, [(path, path.split("/")[0]) for path in gone])
+        self.ledger.record(changed, [(path, path.split("/")[0]) for path in gone], now=5.0)
         self.unreported |= {row.drop for row in changed} | {path.split("/")[0] for path in gone}
         for row in changed:
             before = self.files.get(row.path)
@@ -81,7 +81,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.files[row.path] = replace(row, job=before.job if before and is_same else None)
         for path in gone:
             if path in self.files:
-                self.files[path] = replace(self.files[path], is_present=False)
+                self.files[path] = replace(self.files[path], gone_at=5.0)
 
     # --- jobs ---
 

@@ -1,0 +1,258 @@
+"""Originals that are archived leave the inbox, if the settings say so; the engine takes them away.
+
+The rule: what is to go is written down before, and goes when drop.json says that it is archived.
+So whatever ends the daemon, it is known afterwards what became of a file and what is left to do.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from dicomzarr_watch.archive.work import AfterSuccess, Clearance, Original
+from dicomzarr_watch.config import Settings
+from dicomzarr_watch.daemon.emptied import Emptied
+from dicomzarr_watch.daemon.leaving import MEMBERS_STAY, Leaver, leaving, portions
+from dicomzarr_watch.daemon.watching import Watching
+from dicomzarr_watch.engine.task import Task
+from dicomzarr_watch.identity import Identity
+from dicomzarr_watch.intake.arrival import SeriesKey
+from dicomzarr_watch.intake.bundle import is_of_bundle, outermost
+from dicomzarr_watch.intake.bundles import Bundles
+from dicomzarr_watch.intake.listing import Entry, drop_of
+from dicomzarr_watch.ledger.jobs import ACTIVE, Patience, backoff_s
+from dicomzarr_watch.ledger.rows import FileRow
+from dicomzarr_watch.ledger.store import Ledger
+from dicomzarr_watch.operate.logs import Event, Log, Name
+from dicomzarr_watch.outcome import Ended, Outcome
+
+NUMBER: Final = -1
+"""What clearing is called where jobs have their numbers; there is one at a time."""
+_DONE: Final = {AfterSuccess.MOVE: "moved", AfterSuccess.DELETE: "deleted"}
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """What the engine clears now."""
+
+    drop: str
+    leavers: tuple[Leaver, ...]
+
+
+class Clearing:
+    """What is to leave the inbox, and what is on its way."""
+
+    def __init__(
+        self, settings: Settings, log: Log, ledger: Ledger, watching: Watching, bundles: Bundles
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._ledger = ledger
+        self._watching = watching
+        self._bundles = bundles
+        self._how = _DONE.get(settings.after_success, "")
+        self._todo: dict[str, deque[tuple[Leaver, ...]]] = {}
+        self._under_way: _UnderWay | None = None
+        self._unseen: dict[str, set[str]] = {}
+        self._kept: dict[str, tuple[Identity, int | None]] = {}
+        self._again: dict[str, tuple[int, float]] = {}
+        self._waiting: set[str] = set()
+        self._emptied = Emptied(settings.inbox, settings.settle_s)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether originals are to go at all."""
+        return bool(self._how)
+
+    @property
+    def is_under_way(self) -> bool:
+        return self._under_way is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is to be cleared that has not failed often enough."""
+        is_left = self._waiting or self._todo or self._under_way or self._unseen
+        is_worth_it = any(tries < self._settings.max_attempts for tries, _ in self._again.values())
+        return not (is_left or is_worth_it) and self._emptied.due_s == float("inf")
+
+    @property
+    def next_due_s(self) -> float:
+        """When there is something to look at, on the monotonic clock."""
+        if not self._watching.is_there:
+            return float("inf")
+        return min([self._emptied.due_s, *(at for _, at in self._again.values())])
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the engine could clear something now."""
+        return bool(self._todo) and not self._under_way and self._watching.is_there
+
+    def is_of(self, drop: str) -> bool:
+        """Tell whether files of a drop are being cleared now."""
+        return self._under_way is not None and self._under_way.drop == drop
+
+    def begin(self) -> None:
+        """Find out what is left to clear of what was archived before the daemon started."""
+        if not self.is_wanted:
+            return
+        with suppress(OSError):  # an inbox that is away has no empty folders
+            for one in self._settings.inbox.iterdir():
+                files = self._ledger.files(drop_of(one.name)) if one.is_dir() else ()
+                cleared = (f.path for f in files if f.cleared and not outermost(f.path))
+                self._emptied.add(cleared, time.monotonic())
+        self._waiting = self._ledger.archived_drops()
+
+    def due(self) -> set[str]:
+        """Remove folders that are empty; return the drops to be accounted for, and then taken."""
+        now_s = time.monotonic()
+        if self._watching.is_there and (count := self._emptied.remove(now_s)):
+            self._log.info(Event.FOLDERS_REMOVED, folders=count)
+        return self._waiting | {drop for drop, (_, at) in self._again.items() if at <= now_s}
+
+    def take(self, drops: Iterable[str]) -> None:
+        """Take in that drop.json says what the ledger does now: what is archived may go."""
+        for drop in drops if self.is_wanted else ():
+            if not self.is_of(drop):
+                self._waiting.discard(drop)
+                self._take(drop)
+
+    def _take(self, drop: str) -> None:
+        files = list(self._ledger.files(drop))
+        jobs = {job.id: job for job in self._ledger.jobs(drop=drop)}
+        active = {job.series_uid for job in jobs.values() if job.state in ACTIVE}
+        is_quiet = self._watching.is_quiet(drop) and not active
+
+        def is_busy(uid: str) -> bool:
+            if is_of_bundle(uid):
+                return not is_quiet
+            return uid in active or not self._watching.is_complete(SeriesKey(drop, uid))
+
+        found = leaving(files, jobs, is_busy)
+        self._keep(drop, found.staying, _members_stay())
+        left = [leaver for leaver in found.leavers if not self._is_kept(leaver.file)]
+        marked = {file.path for file in files if file.cleared and file.is_present}
+        unseen = marked & self._unseen.pop(drop, set())
+        if unseen:
+            self._unseen[drop] = unseen
+        leaves = {path for leaver in left for path in leaver.paths}
+        self._ledger.note_clearing(marked - leaves - unseen, "")
+        self._todo.pop(drop, None)
+        if left:
+            self._todo[drop] = deque(portions(left))
+        if drop in self._again:
+            tries, _ = self._again.pop(drop)
+            self._again |= {drop: (tries, float("inf"))} if left else {}
+
+    def claimed(self) -> Task | None:
+        """Write down what is to go next, and return it for the engine, if there is anything."""
+        while self.is_ready:
+            drop, portions_left = next(iter(self._todo.items()))
+            del self._todo[drop]
+            leavers = tuple(filter(self._may_leave, portions_left.popleft()))
+            if portions_left:
+                self._todo[drop] = portions_left  # after the others
+            if leavers:
+                paths = [path for leaver in leavers for path in leaver.paths]
+                self._ledger.note_clearing(paths, self._how)
+                self._under_way = _UnderWay(drop, leavers)
+                return self._task(drop, leavers)
+        return None
+
+    def take_in(self, outcome: Outcome) -> None:
+        """Record and say what went, and what stays."""
+        assert self._under_way is not None
+        drop, leavers = self._under_way.drop, self._under_way.leavers
+        self._under_way = None
+        of = {leaver.file.path: leaver for leaver in leavers}
+        kept: Mapping[str, Outcome] = dict.fromkeys(of, outcome)
+        if outcome.ended is Ended.DONE:
+            kept = outcome.summary["kept"]
+            self._note_gone(drop, outcome, [of[path] for path in of if path not in kept])
+        for why in {found.code: found for found in kept.values()}.values():
+            files = [of[path].file for path, found in kept.items() if found.code == why.code]
+            self._keep(drop, files, why)
+        if not self._ledger.is_active(drop):
+            self._bundles.put_away(drop)
+        self._watching.look_soon()
+
+    def _note_gone(self, drop: str, outcome: Outcome, gone: list[Leaver]) -> None:
+        if not gone:
+            return
+        self._again.pop(drop, None)
+        self._unseen.setdefault(drop, set()).update(p for leaver in gone for p in leaver.paths)
+        self._emptied.add((leaver.file.path for leaver in gone), time.monotonic())
+        size = outcome.summary["bytes"]
+        self._log.info(
+            Event.ORIGINALS_CLEARED, drop=Name(drop), files=len(gone), bytes=size, done=self._how
+        )
+
+    def _keep(self, drop: str, files: Iterable[FileRow], why: Outcome) -> None:
+        """Take note that files stay: for good, or until they are tried again; say it once."""
+        news = [file for file in files if not self._is_kept(file)]
+        fields: dict[str, object] = {"drop": Name(drop), "code": why.code, "told": why.told}
+        fields["files"] = len(news)
+        fields |= self._log.private(why.private)
+        if not news or why.ended is Ended.CHANGED:
+            return  # of what changed the next look tells
+        if why.ended is Ended.REJECTED:
+            self._kept |= {file.path: (file.identity, file.job) for file in news}
+            self._log.warning(Event.ORIGINALS_KEPT, **fields)
+            return
+        self._todo.pop(drop, None)
+        tries, _ = self._again.get(drop, (0, 0.0))
+        settings = self._settings
+        jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+        pause_s = backoff_s(tries, Patience(settings.max_attempts, settings.retry_max_s, jitter))
+        self._again[drop] = tries + 1, time.monotonic() + pause_s
+        if not tries:
+            self._log.warning(Event.ORIGINALS_KEPT, **fields)
+
+    def _is_kept(self, file: FileRow) -> bool:
+        return self._kept.get(file.path) == (file.identity, file.job)
+
+    def _may_leave(self, leaver: Leaver) -> bool:
+        """Tell whether all that was decided over still holds."""
+        for file in dict.fromkeys([leaver.file, *(file for file, _ in leaver.held)]):
+            now = self._ledger.file(file.path)
+            if now is None or (now.identity, now.job, now.is_present) != (
+                file.identity,
+                file.job,
+                True,
+            ):
+                return False
+            if not self._watching.is_complete(SeriesKey(file.drop, file.series_uid)):
+                return False
+        return not (leaver.is_bundle and self._ledger.is_active(leaver.file.drop))
+
+    def _task(self, drop: str, leavers: tuple[Leaver, ...]) -> Task:
+        settings = self._settings
+        originals, bundles = [], []
+        for leaver in leavers:
+            file = leaver.file
+            if not leaver.is_bundle:
+                originals.append(Original(file.path, file.identity, leaver.held[0][1]))
+                continue
+            bundles.append(self._bundles.unpacking(Entry(file.path, file.identity)))
+            members = tuple(
+                (self._bundles.place(Entry(member.path, member.identity))[0], folder)
+                for member, folder in leaver.held
+            )
+            originals.append(Original(file.path, file.identity, members=members))
+        is_moved = settings.after_success is AfterSuccess.MOVE
+        clearance = Clearance(
+            settings.inbox,
+            settings.output / drop,
+            tuple(originals),
+            settings.move_to if is_moved else None,
+        )
+        return Task(tuple(bundles), clearance=clearance)
+
+
+def _members_stay() -> Outcome:
+    told = "not all that came out of a zip or tar file is archived, so it stays as it is"
+    return Outcome(Ended.REJECTED, MEMBERS_STAY, told)
