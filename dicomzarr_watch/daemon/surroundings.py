@@ -168,7 +168,7 @@ def _output(output: Path) -> Check:
     """Do what publishing does, in the place where results are staged."""
     staging = output / STAGING
     try:
-        private.make_folder(staging)
+        staging.mkdir(parents=True, exist_ok=True, mode=private.FOLDER_MODE)
         place = Path(tempfile.mkdtemp(dir=staging))
     except OSError as error:
         return Check("output", error.strerror or "an error", "let this user write there")
@@ -200,7 +200,7 @@ def _state(state: Path, kind: str) -> Check:
     if is_remote(kind):
         return Check("state", f"file system {kind}", "move it to a local disk, for the ledger")
     try:
-        private.make_folder(state)
+        state.mkdir(parents=True, exist_ok=True, mode=private.FOLDER_MODE)
         with tempfile.TemporaryFile(dir=state) as stream:
             os.fsync(stream.fileno())
     except OSError as error:

@@ -47,6 +47,7 @@ def test_what_the_daemon_starts_sees_nothing_that_it_does_not_need(tmp_path: Pat
     with running(tmp_path, **settings, **SECRETS) as daemon:  # type: ignore[arg-type]
         dropped(daemon, "a")
         with held_at(tmp_path / "gate") as let_go:
+            assert limits(daemon.process.pid)["core file size"] == "0"
             started = descendants(daemon.process.pid)
             (child,) = [p for p in started if limits(p)["data size"] == str(MEMORY_BYTES)]
             names = set.union(*map(seen, started))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from daemon_process import FAULTY, PATIENCE_S, held_at, once, running
 from drops import brought_back, dropped, late_slice, made, put, receipts
@@ -119,6 +121,24 @@ def test_a_file_that_changes_unnoticed_lets_the_series_settle_anew(
         assert daemon.wait("job.withdrawn")["code"] == "source-changed"
         assert daemon.wait("job.done", count=2)["revision"] == 1
     assert brought_back(daemon.output / "b") == changing
+
+
+def test_a_drop_that_is_deleted_while_it_is_converted_is_archived_not_in_part(
+    tmp_path: Path, gated: dict[str, Any]
+) -> None:
+    with running(tmp_path, **gated) as daemon:
+        files = dropped(daemon, "a", 60, pixels=np.zeros((256, 256), np.uint16))
+        with held_at(tmp_path / "faults" / "gate") as let_go:
+            shutil.rmtree(daemon.inbox / "a")
+            let_go()
+        assert daemon.wait("job.withdrawn")["code"] == "source-changed"
+        daemon.wait("drop.finished")
+        assert receipts(daemon.output / "a") == []
+        assert not (daemon.output / ".staging").exists()
+        made(tmp_path / "made" / "a", 60, pixels=np.zeros((256, 256), np.uint16))
+        (tmp_path / "made" / "a").rename(daemon.inbox / "a")
+        assert daemon.wait("job.done")["revision"] == 1
+    assert brought_back(daemon.output / "a") == files
 
 
 def test_a_job_over_its_time_is_ended_and_tried_again(

@@ -94,6 +94,12 @@ def test_folders_that_cannot_be_written_to_are_told(tmp_path: Path) -> None:
     assert not found["state"].is_well
 
 
+def test_a_disk_without_what_is_to_stay_free_is_told(tmp_path: Path) -> None:
+    found = _found(_settings(tmp_path, min_free_bytes=1 << 60))
+    for name in ("output", "state"):
+        assert "min_free_bytes" in found[f"{name} space"].todo
+
+
 def test_few_open_files_are_told(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (LEAST_DESCRIPTORS - 1, before[1]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +20,6 @@ pytestmark = pytest.mark.integration
 PORT = "11112"
 # without it each message waits for the acknowledgement of the one before
 ENVIRONMENT = os.environ | {"TCP_NODELAY": "1"}
-
-
-@pytest.fixture
-def inside() -> Iterator[list[str]]:
-    """Give the words that run a command in a fresh network namespace."""
-    name = f"dicomzarr-{os.getpid()}"
-    words = ["ip", "netns", "exec", name]
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        subprocess.run([*words, "ip", "link", "set", "lo", "up"], check=True)
-        yield words
-    finally:
-        subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
 @pytest.mark.parametrize("series", [1, 2])

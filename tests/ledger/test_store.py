@@ -54,6 +54,17 @@ def test_promise_1_a_file_that_comes_back_as_it_was_is_still_archived(tmp_path: 
         assert list(ledger.files()) == [replace(FILE, job=job.id)]
 
 
+def test_what_only_the_archive_has_of_a_series_is_weighed(tmp_path: Path) -> None:
+    with owned(tmp_path) as ledger:
+        archived(ledger, FILE)
+        others = (FILE.drop, "1.3"), ("other", FILE.series_uid)
+        weighed = [ledger.carried_bytes(FILE.drop, FILE.series_uid)]
+        ledger.record([replace(FILE, path="drop/2.dcm")], [*GONE, ("drop/2.dcm", FILE.drop)])
+        weighed.append(ledger.carried_bytes(FILE.drop, FILE.series_uid))
+        assert weighed == [0, FILE.identity.size]
+        assert [ledger.carried_bytes(*other) for other in others] == [0, 0]
+
+
 def archived(ledger: Ledger, file: FileRow) -> Job:
     """Take a series of one file through its job."""
     ledger.record([file])
