@@ -44,6 +44,8 @@ class Event(StrEnum):
     DAEMON_STOPPING = "daemon.stopping", "no new job starts; those under way may end"
     DAEMON_STOPPED = "daemon.stopped", "the daemon has ended; jobs given back are counted"
     DAEMON_FAILED = "daemon.failed", "the daemon cannot go on; `code` says why"
+    LEDGER_DAMAGED = "ledger.damaged", "the ledger cannot be used; it is set aside as `file`"
+    LEDGER_REBUILT = "ledger.rebuilt", "a new ledger knows from the output what was done before"
     INBOX_MISSING = "inbox.missing", "the inbox is not there; nothing is concluded from that"
     INBOX_BACK = "inbox.back", "the inbox is there again"
     INBOX_REPLACED = "inbox.replaced", "the inbox is another folder than before"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from bundle_files import bundled
-from daemon_process import COMMAND, Daemon, once, running
+from daemon_process import COMMAND, Daemon, begun, once, running
 from drops import (
     brought_back,
     contents,
@@ -243,7 +243,8 @@ def test_promise_7_a_kill_before_any_removal_or_rename_loses_nothing(
         with supervised(place) as supervisor:
             supervisor.set(_killing(number, is_child))
             command = supervisor.command(*COMMAND)
-            code, daemon = once(place, command=command, **settings, **moved)
+            with begun(place, "--once", command=command, **settings, **moved) as daemon:
+                code = daemon.end()
         is_killed = code == -signal.SIGKILL or bool(daemon.all("originals.kept"))
         for _ in range(code != 0):
             assert daemon.process.returncode == -signal.SIGKILL
