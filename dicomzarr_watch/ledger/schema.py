@@ -12,7 +12,7 @@ from typing import Final
 
 from dicomzarr_watch.errors import StopError
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 OLDEST: Final = 3
 _TABLES: Final = """
 CREATE TABLE files (
@@ -28,10 +28,11 @@ CREATE TABLE jobs (
     fingerprint TEXT NOT NULL, files INTEGER NOT NULL, bytes INTEGER NOT NULL,
     state TEXT NOT NULL, attempts INTEGER NOT NULL, tries INTEGER NOT NULL, due_at REAL NOT NULL,
     code TEXT NOT NULL, folder TEXT NOT NULL, revision INTEGER NOT NULL, losses INTEGER NOT NULL,
+    turn INTEGER NOT NULL DEFAULT 0,
     UNIQUE (drop_name, series_uid, fingerprint)
 );
-CREATE INDEX jobs_by_state ON jobs (state, due_at);
-CREATE INDEX jobs_by_drop ON jobs (drop_name, state);
+CREATE INDEX jobs_by_state ON jobs (state, due_at, turn);
+CREATE INDEX jobs_by_drop ON jobs (drop_name, state, turn);
 CREATE TABLE arriving (
     drop_name BLOB NOT NULL, series_uid TEXT NOT NULL, waits_for TEXT NOT NULL,
     files INTEGER NOT NULL, PRIMARY KEY (drop_name, series_uid)
@@ -54,6 +55,13 @@ INSERT INTO files SELECT path, drop_name, size, mtime_ns, ctime_ns, inode, kind,
     CASE WHEN is_present THEN NULL ELSE strftime('%s', 'now') END, '' FROM files_3;
 DROP TABLE files_3;
 CREATE INDEX files_by_series ON files (drop_name, series_uid);
+""",
+    4: """
+ALTER TABLE jobs ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
+DROP INDEX jobs_by_state;
+DROP INDEX jobs_by_drop;
+CREATE INDEX jobs_by_state ON jobs (state, due_at, turn);
+CREATE INDEX jobs_by_drop ON jobs (drop_name, state, turn);
 """,
 }
 """Of a version the way to the next."""

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from dicomzarr_watch.ledger.jobs import (
     claimed,
     given_back,
     lost,
+    next_turn,
     renewed,
     step,
 )
@@ -60,7 +62,7 @@ _RECORD: Final = (
 _FILES: Final = f"SELECT {_FILE_COLUMNS} FROM files"  # noqa: S608 - ours
 _JOBS: Final = (
     "SELECT id, drop_name, series_uid, fingerprint, files, bytes, state, attempts, tries, due_at,"
-    " code, folder, revision, losses FROM jobs"
+    " code, folder, revision, losses, turn FROM jobs"
 )
 _REJECTED: Final = (
     "SELECT EXISTS (SELECT 1 FROM files WHERE gone_at IS NULL AND (kind = 'unreadable' OR"
@@ -87,6 +89,7 @@ class Ledger:
         self.damage: tuple[str, str] | None = None
         self.rebuilt: dict[str, int] = {}
         self._reported: set[str] = set()
+        self._turn = 0
         self._connection = connection
         self._lock = lock
 
@@ -305,13 +308,11 @@ class Ledger:
             for other in of_series:
                 if other.state is State.QUEUED:
                     self._update(step(other, Step.WITHDRAW))
+            turn = self._next_turn(drop)
             if same is not None:
-                return self._update(step(same, Step.RETRY))
-            number = self._connection.execute(
-                "INSERT INTO jobs VALUES (NULL,?,?,?,?,?,?,0,0,0,'','',0,0)",
-                (os.fsencode(drop), series_uid, fingerprint, files, size, State.QUEUED),
-            ).lastrowid
-        return Job(number or 0, drop, series_uid, fingerprint, files, size)
+                return self._update(replace(step(same, Step.RETRY), turn=turn))
+            job = Job(0, drop, series_uid, fingerprint, files, size, turn=turn)
+            return replace(job, id=self._insert(job))
 
     def jobs(
         self,
@@ -337,11 +338,11 @@ class Ledger:
         return job_row(row) if row else None
 
     def due(self, now: float) -> Generator[Job, None, None]:
-        """Yield queued jobs that are due, those that never failed first.
+        """Yield queued jobs that are due, those that never failed first; drops take turns.
 
         To be closed before anything is told to the ledger.
         """
-        due = _JOBS + " WHERE state = ? AND due_at <= ? ORDER BY due_at, id"
+        due = _JOBS + " WHERE state = ? AND due_at <= ? ORDER BY due_at, turn, id"
         rows = self._connection.execute(due, (State.QUEUED, now))
         try:
             yield from map(job_row, rows)
@@ -356,6 +357,7 @@ class Ledger:
 
     def claim(self, job: Job) -> Job:
         """Record that an attempt at a queued job begins, before it does."""
+        self._turn = max(self._turn, job.turn)
         return self._changed(claimed(job))
 
     def give_back(self, job: Job) -> Job:
@@ -364,7 +366,7 @@ class Ledger:
 
     def retry(self, job: Job) -> Job:
         """Queue a job again that is over, as if it had never been tried."""
-        return self._changed(renewed(job))
+        return self._changed(replace(renewed(job), turn=self._next_turn(job.drop)))
 
     def withdraw(self, job: Job) -> Job:
         """Take a queued job back; its files are not what they were."""
@@ -441,8 +443,8 @@ class Ledger:
         number = None if job.id < 1 or self.job(job.id) else job.id
         found = self._connection.execute(
             "INSERT INTO jobs (id, drop_name, series_uid, fingerprint, files, bytes, state,"
-            " attempts, tries, due_at, code, folder, revision, losses)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            " attempts, tries, due_at, code, folder, revision, losses, turn)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 number,
                 os.fsencode(job.drop),
@@ -459,6 +461,7 @@ class Ledger:
         found = self._connection.execute("SELECT drop_name FROM unreported")
         self.unreported = {os.fsdecode(drop) for (drop,) in found}
         now = time.time()
+        self._turn = self._one("SELECT min(turn) FROM jobs WHERE state = ?", State.QUEUED) or 0
         with self.together():
             self._connection.execute("DELETE FROM arriving")
             self.lost = tuple(lost(job, now) for job in self.jobs(State.RUNNING))
@@ -466,6 +469,12 @@ class Ledger:
                 files = list(self.files(job.drop, job.series_uid))
                 is_over = job.state is State.REJECTED
                 self.settle(job, ((f.path, f.identity) for f in files) if is_over else ())
+
+    def _next_turn(self, drop: str) -> int:
+        of_drop = "SELECT max(turn) FROM jobs WHERE drop_name = ? AND state = ?"
+        found = (self._one(of_drop, os.fsencode(drop), state) for state in ACTIVE)
+        last = max((turn for turn in found if turn is not None), default=None)
+        return next_turn(self._turn, last)
 
     def _owe(self, drops: Iterable[str]) -> None:
         news = set(drops) - self.unreported
@@ -491,7 +500,7 @@ class Ledger:
     def _update(self, job: Job) -> Job:
         self._connection.execute(
             "UPDATE jobs SET state=?, attempts=?, tries=?, due_at=?, code=?, folder=?, revision=?,"
-            " losses=? WHERE id=?",
+            " losses=?, turn=? WHERE id=?",
             (*job_values(job), job.id),
         )
         return job
