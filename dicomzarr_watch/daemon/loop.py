@@ -21,6 +21,7 @@ from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.clearing import Clearing
 from dicomzarr_watch.daemon.rebuilding import known
 from dicomzarr_watch.daemon.reporting import Reporting
+from dicomzarr_watch.daemon.surroundings import checks, mounts
 from dicomzarr_watch.daemon.watching import Watching
 from dicomzarr_watch.daemon.working import Working
 from dicomzarr_watch.engine.local import LocalEngine
@@ -164,6 +165,7 @@ class _Loop:
             settle_s=self._settings.settle_s,
             is_once=is_once,
         )
+        self._say_of_surroundings()
         self._look(self._watching.start)
         self._clearing.begin()
         self._notifier.ready()
@@ -183,6 +185,16 @@ class _Loop:
         self._drain()
         is_left = self._ledger.has_rejected() or self._ledger.is_queued()
         return 1 if is_once and is_left else 0
+
+    def _say_of_surroundings(self) -> None:
+        """Say what the machine does not give, before any job begins; it takes moments."""
+        try:
+            found = list(checks(self._settings, mounts()))
+        except OSError:
+            return  # what cannot be looked at is no reason not to start
+        for one in found:
+            if not one.is_well:
+                self._log.warning(Event.CHECK_FAILED, code=one.code, found=one.found, todo=one.todo)
 
     @property
     def _is_over(self) -> bool:
