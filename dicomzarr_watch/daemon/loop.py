@@ -29,6 +29,7 @@ from dicomzarr_watch.intake.bundle import Limits
 from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.intake.wakeup import quieten
 from dicomzarr_watch.ledger.damage import LEDGER, damage_told, set_aside
+from dicomzarr_watch.ledger.jobs import State
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log
 from dicomzarr_watch.operate.systemd import Notifier
@@ -233,7 +234,12 @@ class _Loop:
         self._working.give_back()
         self._reporting.stir()
         self._reporting.report(is_last=True)
-        self._log.info(Event.DAEMON_STOPPED, given_back=self._working.running)
+        self._log.info(
+            Event.DAEMON_STOPPED,
+            given_back=self._working.running,
+            queued=self._ledger.counts()[State.QUEUED],
+            arriving=self._watching.arriving,
+        )
 
     def _status(self) -> str:
         counts = self._ledger.counts()

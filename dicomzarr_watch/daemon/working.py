@@ -140,16 +140,25 @@ class Working:
         return attempts, clearance
 
     def give_back(self) -> None:
-        """End what is under way at once, to be done after the next start."""
+        """End what is under way at once, to be done after the next start.
+
+        What came to an end by itself just before is taken in.
+        """
         self._engine.close()
         with self._ledger.together():
+            self.take_in(is_ending=True)
             for attempt in self._running.values():
                 self._ledger.give_back(attempt.job)
 
-    def take_in(self) -> set[str]:
-        """Record and say how jobs ended; return their drops."""
+    def take_in(self, *, is_ending: bool = False) -> set[str]:
+        """Record and say how jobs ended; return their drops.
+
+        is_ending: whether the engine was closed, so that children were ended whose fault it is not.
+        """
         drops = set()
         for number, outcome in self._engine.results():
+            if is_ending and outcome.ended is Ended.CRASHED:
+                continue
             if number == NUMBER:
                 self._clearing.take_in(outcome)
                 continue

@@ -42,7 +42,7 @@ class Event(StrEnum):
 
     DAEMON_STARTED = "daemon.started", "the daemon runs with these settings"
     DAEMON_STOPPING = "daemon.stopping", "no new job starts; those under way may end"
-    DAEMON_STOPPED = "daemon.stopped", "the daemon has ended; jobs given back are counted"
+    DAEMON_STOPPED = "daemon.stopped", "the daemon has ended; what is given back or left is counted"
     DAEMON_FAILED = "daemon.failed", "the daemon cannot go on; `code` says why"
     CHECK_FAILED = "check.failed", "something is not as `check` wants it; `todo` says what to do"
     LEDGER_DAMAGED = "ledger.damaged", "the ledger cannot be used; it is set aside as `file`"

@@ -38,7 +38,8 @@ def test_a_signal_lets_the_job_under_way_end(
             assert daemon.wait("daemon.stopping")["running"] == 1
             let_go()
             assert daemon.end() == 0
-    assert daemon.events[-1]["given_back"] == 0
+    told = daemon.events[-1]
+    assert (told["given_back"], told["queued"], told["arriving"]) == (0, 1, 0)
     assert len(daemon.all("job.started")) == len(daemon.all("job.done")) == 1
     assert brought_back(daemon.output / "a") == files
     assert not (daemon.output / "b").exists()
@@ -59,6 +60,37 @@ def test_a_second_signal_ends_at_once_and_the_job_is_done_after_the_next_start(
     code, daemon = once(tmp_path)
     assert code == 0
     assert daemon.wait("job.done")["attempt"] == 1
+    assert brought_back(daemon.output / "a") == files
+
+
+def test_what_is_left_is_counted_and_done_after_the_next_start(
+    tmp_path: Path, gated: dict[str, Any]
+) -> None:
+    with running(tmp_path, drain_s=0.2, **gated) as daemon:
+        files = {"a": dropped(daemon, "a")}
+        with held_at(tmp_path / "faults" / "gate"):
+            files["b"] = dropped(daemon, "b", series_uid="1.2.3")
+            daemon.wait("job.queued", count=2)
+            assert daemon.stop() == 0
+    told = daemon.events[-1]
+    assert (told["event"], told["given_back"], told["queued"]) == ("daemon.stopped", 1, 2)
+    code, daemon = once(tmp_path)
+    assert code == 0
+    assert [job["attempt"] for job in daemon.all("job.done")] == [1, 1]
+    for drop, expected in files.items():
+        assert brought_back(daemon.output / drop) == expected
+        assert [r["revision"] for r in receipts(daemon.output / drop)] == [1]
+
+
+def test_originals_that_were_being_cleared_are_cleared_after_the_next_start(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path, after_success="delete", drain_s=0.0) as daemon:
+        files = dropped(daemon, "a", 40)
+        daemon.wait("drop.finished")
+        assert daemon.stop() == 0
+    code, daemon = once(tmp_path, after_success="delete")
+    assert (code, list(daemon.inbox.iterdir())) == (0, [])
     assert brought_back(daemon.output / "a") == files
 
 
