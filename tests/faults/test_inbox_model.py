@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final
 import pytest
 from daemon_process import running
 from dicom_files import write_slice
-from drops import brought_back, contents, document
+from drops import all_brought_back, contents, document
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
@@ -163,7 +163,7 @@ class Inbox(RuleBasedStateMachine):
             for drop in self.output.glob("[!.]*/"):
                 rows = document(drop / "drop.json")["files"]
                 told |= {r["path"]: r["outcome"] for r in rows if r.get("present", True)}
-                back |= {(drop.name, data) for data in brought_back(drop).values()}
+                back |= {(drop.name, data) for _, data in all_brought_back(drop)}
         except (OSError, DicomzarrError):
             return False  # on its way
         return told == wanted and back >= here | self.ever
