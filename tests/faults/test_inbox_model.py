@@ -160,8 +160,8 @@ class Inbox(RuleBasedStateMachine):
         told: dict[str, str] = {}
         back: set[tuple[str, bytes]] = set()
         try:
-            for drop in self.output.glob("[!.]*/"):
-                rows = document(drop / "drop.json")["files"]
+            for account in self.output.glob("*/drop.json"):
+                rows, drop = document(account)["files"], account.parent
                 told |= {r["path"]: r["outcome"] for r in rows if r.get("present", True)}
                 back |= {(drop.name, data) for _, data in all_brought_back(drop)}
         except (OSError, DicomzarrError):
