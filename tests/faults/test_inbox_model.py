@@ -180,7 +180,6 @@ def played(examples: int) -> None:
         stateful_step_count=STEPS,
         phases=[Phase.generate],  # to make one smaller takes an hour; its steps are printed
         suppress_health_check=list(HealthCheck),
-        deadline=None,
         database=None,
     )
     run_state_machine_as_test(Inbox, settings=patience)
