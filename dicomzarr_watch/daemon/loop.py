@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,13 +19,16 @@ from dicomzarr_watch import __version__
 from dicomzarr_watch.archive.disk import clear_staging
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.clearing import Clearing
+from dicomzarr_watch.daemon.rebuilding import known
 from dicomzarr_watch.daemon.reporting import Reporting
+from dicomzarr_watch.daemon.surroundings import checks, mounts
 from dicomzarr_watch.daemon.watching import Watching
 from dicomzarr_watch.daemon.working import Working
 from dicomzarr_watch.engine.local import LocalEngine
 from dicomzarr_watch.intake.bundle import Limits
 from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.intake.wakeup import quieten
+from dicomzarr_watch.ledger.damage import LEDGER, damage_told, set_aside
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log
 from dicomzarr_watch.operate.systemd import Notifier
@@ -45,8 +49,9 @@ def run(settings: Settings, log: Log, notifier: Notifier, *, is_once: bool = Fal
     for folder in (settings.inbox, settings.output):
         folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        ledger = Ledger.own(settings.state)
+        ledger = Ledger.own(settings.state, lambda: known(settings.output, time.time()))
         stack.callback(ledger.close)
+        _say_of_ledger(ledger, log)
         wakes: queue.SimpleQueue[str] = queue.SimpleQueue()
         stack.enter_context(_signals(wakes))
         bundles = _bundles(settings)
@@ -85,7 +90,21 @@ def run(settings: Settings, log: Log, notifier: Notifier, *, is_once: bool = Fal
             clearing=clearing,
             reporting=reporting,
         )
-        return loop.run(is_once=is_once)
+        try:
+            return loop.run(is_once=is_once)
+        except sqlite3.DatabaseError as error:
+            if damage_told(error):  # which a check at the next start need not find
+                set_aside(settings.state / LEDGER, "damaged")
+            raise
+
+
+def _say_of_ledger(ledger: Ledger, log: Log) -> None:
+    if ledger.damage is not None:
+        code, file = ledger.damage
+        todo = "nothing, it is made anew; keep the file if you want to know what happened"
+        log.warning(Event.LEDGER_DAMAGED, code=code, file=file, todo=todo)
+    if ledger.rebuilt:
+        log.info(Event.LEDGER_REBUILT, **ledger.rebuilt)
 
 
 def _bundles(settings: Settings) -> Bundles:
@@ -146,6 +165,7 @@ class _Loop:
             settle_s=self._settings.settle_s,
             is_once=is_once,
         )
+        self._say_of_surroundings()
         self._look(self._watching.start)
         self._clearing.begin()
         self._notifier.ready()
@@ -165,6 +185,16 @@ class _Loop:
         self._drain()
         is_left = self._ledger.has_rejected() or self._ledger.is_queued()
         return 1 if is_once and is_left else 0
+
+    def _say_of_surroundings(self) -> None:
+        """Say what the machine does not give, before any job begins; it takes moments."""
+        try:
+            found = list(checks(self._settings, mounts()))
+        except OSError:
+            return  # what cannot be looked at is no reason not to start
+        for one in found:
+            if not one.is_well:
+                self._log.warning(Event.CHECK_FAILED, code=one.code, found=one.found, todo=one.todo)
 
     @property
     def _is_over(self) -> bool:

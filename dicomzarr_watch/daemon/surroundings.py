@@ -43,6 +43,11 @@ class Check:
     todo: str = ""
 
     @property
+    def code(self) -> str:
+        """What was looked at, as a word for monitoring."""
+        return "-".join(self.name.replace(",", "").split())
+
+    @property
     def is_well(self) -> bool:
         return not self.todo
 

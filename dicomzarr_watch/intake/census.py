@@ -17,6 +17,8 @@ from dicomzarr_watch.intake.arrival import SeriesFile, SeriesKey, Tally, tally
 from dicomzarr_watch.intake.bundle import form
 from dicomzarr_watch.intake.listing import LOOSE, Drops, Folder, drop_of, drop_of_file
 
+HUGE_FILES: Final = 10_000
+
 
 class _Mark(Enum):
     UNREAD = "unread"
@@ -72,6 +74,7 @@ class Census:
                 if old is not new and self._compare(old or Folder(path), new or Folder(path), gone):
                     drops.add(drop)
         self.drops = found
+        self.unread = dict.fromkeys(sorted(self.unread, key=self._is_huge))
         self._put_last(found.get(LOOSE, {}).get(""))
         return Changes(tuple(gone), frozenset(drops))
 
@@ -149,6 +152,14 @@ class Census:
         if is_changed:
             self.unread[drop_of(new.path)] = None
         return is_changed or bool(before)
+
+    def _is_huge(self, drop: str) -> bool:
+        """Tell whether reading a drop takes so long that others are read before.
+
+        The loose files are not, as bundles among them make drops that come after.
+        """
+        folders = self.drops.get(drop, {}).values()
+        return drop != LOOSE and sum(len(folder.names) for folder in folders) > HUGE_FILES
 
     def _put_last(self, loose: Folder | None) -> None:
         """Have the drops of bundles among the loose files unread until those have been read."""

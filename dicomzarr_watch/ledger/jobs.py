@@ -7,7 +7,7 @@ daemon that is lost is counted apart: a job that it is lost over again and again
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -65,7 +65,8 @@ class Job:
     """One row; times in seconds since the epoch.
 
     tries: attempts that the surroundings failed, for the back-off alone.
-    losses: how often in a row the daemon was lost while it ran.
+    losses: how often in a row the daemon was lost while it ran. turn: when it comes among others;
+    not a part of what it is.
     """
 
     id: int
@@ -82,6 +83,7 @@ class Job:
     folder: str = ""
     revision: int = 0
     losses: int = 0
+    turn: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,16 @@ class Patience:
     max_attempts: int
     retry_max_s: float
     jitter: float
+
+
+def next_turn(turn_now: int, last_of_drop: int | None) -> int:
+    """Return the turn of a job that is queued: drops take turns, each its jobs one after the other.
+
+    turn_now: of the job that was started last. last_of_drop: of those of its drop that are queued
+    or running the last one's. So a small drop comes next, whatever a huge one has queued before,
+    and among drops of one series the oldest comes first.
+    """
+    return turn_now if last_of_drop is None else max(turn_now, last_of_drop + 1)
 
 
 def step(job: Job, happened: Step) -> Job:

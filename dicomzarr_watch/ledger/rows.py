@@ -80,6 +80,7 @@ def job_values(job: Job) -> tuple[Any, ...]:
         job.folder,
         job.revision,
         job.losses,
+        job.turn,
     )
 
 

@@ -1,16 +1,19 @@
 """The ledger's tables, and how those of earlier versions become them.
 
 A file of an earlier version is taken over in one transaction: it is as it was or as it is to be.
+Of versions before OLDEST nothing is known here; they are made anew like a damaged one.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from typing import Final
 
 from dicomzarr_watch.errors import StopError
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
+OLDEST: Final = 3
 _TABLES: Final = """
 CREATE TABLE files (
     path BLOB PRIMARY KEY, drop_name BLOB NOT NULL,
@@ -25,10 +28,11 @@ CREATE TABLE jobs (
     fingerprint TEXT NOT NULL, files INTEGER NOT NULL, bytes INTEGER NOT NULL,
     state TEXT NOT NULL, attempts INTEGER NOT NULL, tries INTEGER NOT NULL, due_at REAL NOT NULL,
     code TEXT NOT NULL, folder TEXT NOT NULL, revision INTEGER NOT NULL, losses INTEGER NOT NULL,
+    turn INTEGER NOT NULL DEFAULT 0,
     UNIQUE (drop_name, series_uid, fingerprint)
 );
-CREATE INDEX jobs_by_state ON jobs (state, due_at);
-CREATE INDEX jobs_by_drop ON jobs (drop_name, state);
+CREATE INDEX jobs_by_state ON jobs (state, due_at, turn);
+CREATE INDEX jobs_by_drop ON jobs (drop_name, state, turn);
 CREATE TABLE arriving (
     drop_name BLOB NOT NULL, series_uid TEXT NOT NULL, waits_for TEXT NOT NULL,
     files INTEGER NOT NULL, PRIMARY KEY (drop_name, series_uid)
@@ -52,21 +56,39 @@ INSERT INTO files SELECT path, drop_name, size, mtime_ns, ctime_ns, inode, kind,
 DROP TABLE files_3;
 CREATE INDEX files_by_series ON files (drop_name, series_uid);
 """,
+    4: """
+ALTER TABLE jobs ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
+DROP INDEX jobs_by_state;
+DROP INDEX jobs_by_drop;
+CREATE INDEX jobs_by_state ON jobs (state, due_at, turn);
+CREATE INDEX jobs_by_drop ON jobs (drop_name, state, turn);
+""",
 }
 """Of a version the way to the next."""
 
 
-def prepare(connection: sqlite3.Connection) -> None:
-    """See that the tables are there, of this version; raises StopError if they are of another."""
+def prepare(connection: sqlite3.Connection, fill: Callable[[], None]) -> None:
+    """See that the tables are there, of this version; raises StopError if they are of a later one.
+
+    fill: puts into new tables what is known from elsewhere, in the same transaction.
+    """
     found = version(connection)
-    steps = [_TAKEN_OVER[n] for n in range(found, SCHEMA_VERSION) if n in _TAKEN_OVER]
-    if found == 0:
-        steps = [_TABLES]
-    elif len(steps) != SCHEMA_VERSION - found:
+    if found > SCHEMA_VERSION:
         raise wrong_version(found)
-    if steps:
-        script = "".join(steps)
-        connection.executescript(f"BEGIN;{script}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+    if found == SCHEMA_VERSION:
+        return
+    script = "".join(_TAKEN_OVER[n] for n in range(found, SCHEMA_VERSION)) if found else _TABLES
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in script.split(";"):
+            connection.execute(statement)
+        if not found:
+            fill()
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
 
 
 def version(connection: sqlite3.Connection) -> int:

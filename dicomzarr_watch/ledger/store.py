@@ -10,8 +10,10 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +21,7 @@ from dicomzarr_watch import lockfile, private
 from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.identity import Identity, Stamp
 from dicomzarr_watch.ledger import schema
+from dicomzarr_watch.ledger.damage import LEDGER, damage, damage_told, set_aside
 from dicomzarr_watch.ledger.jobs import (
     ACTIVE,
     Job,
@@ -27,6 +30,7 @@ from dicomzarr_watch.ledger.jobs import (
     claimed,
     given_back,
     lost,
+    next_turn,
     renewed,
     step,
 )
@@ -58,32 +62,43 @@ _RECORD: Final = (
 _FILES: Final = f"SELECT {_FILE_COLUMNS} FROM files"  # noqa: S608 - ours
 _JOBS: Final = (
     "SELECT id, drop_name, series_uid, fingerprint, files, bytes, state, attempts, tries, due_at,"
-    " code, folder, revision, losses FROM jobs"
+    " code, folder, revision, losses, turn FROM jobs"
 )
 _REJECTED: Final = (
     "SELECT EXISTS (SELECT 1 FROM files WHERE gone_at IS NULL AND (kind = 'unreadable' OR"
     " kind IN ('dicom', 'archive') AND job IN (SELECT id FROM jobs WHERE state = ?)))"
 )
 
+Remembered = tuple[list[Job], list[FileRow]]
+"""What is known of one drop from elsewhere."""
+
 
 class Ledger:
     """The opened ledger.
 
     lost: what became of the jobs that were running as the last daemon was lost. unreported: the
-    drops of which files or jobs have changed since they were last reported.
+    drops of which files or jobs have changed since they were last reported. damage: the code of
+    what made the ledger that was there unusable and the name that it has now, if it was.
+    rebuilt: of a new one, how many drops, jobs and files it knows from elsewhere.
     """
 
     def __init__(self, connection: sqlite3.Connection, lock: int | None) -> None:
         """Use `Ledger.own` or `Ledger.read`."""
         self.lost: tuple[Job, ...] = ()
         self.unreported: set[str] = set()
+        self.damage: tuple[str, str] | None = None
+        self.rebuilt: dict[str, int] = {}
         self._reported: set[str] = set()
+        self._turn = 0
         self._connection = connection
         self._lock = lock
 
     @classmethod
-    def own(cls, state: Path) -> Ledger:
+    def own(cls, state: Path, remember: Callable[[], Iterable[Remembered]] = lambda: ()) -> Ledger:
         """Open the ledger of a state folder for writing, as the only one.
+
+        One that cannot be used is set aside. remember: gives what is known from elsewhere, to be
+        taken in by a ledger that is new; all of it or nothing.
 
         Jobs that were running are queued again, or given up. Raises StopError if another daemon
         has it.
@@ -93,12 +108,17 @@ class Ledger:
             lock = _locked(state / "lock")
             undo.callback(os.close, lock)
             private.make_file(state / "ledger.sqlite")  # what SQLite makes beside it is like it
-            connection = sqlite3.connect(state / "ledger.sqlite", isolation_level=None)
+            path = state / LEDGER
+            code = damage(path)
+            moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+            aside = set_aside(path, moment) if code else None
+            connection = sqlite3.connect(path, isolation_level=None)
             undo.callback(connection.close)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             ledger = cls(connection, lock)
-            schema.prepare(connection)
+            ledger.damage = (code, aside.name) if aside else None
+            schema.prepare(connection, lambda: ledger._remember(remember()))
             ledger._begin_anew()
             undo.pop_all()
         return ledger
@@ -106,7 +126,7 @@ class Ledger:
     @classmethod
     def read(cls, state: Path) -> Ledger:
         """Open the ledger for looking only; raises StopError if there is none."""
-        path = state / "ledger.sqlite"
+        path = state / LEDGER
         none = StopError(
             "no-ledger", expected="a state folder of a daemon", found="none", private=str(path)
         )
@@ -116,7 +136,12 @@ class Ledger:
             connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
             undo.callback(connection.close)
             ledger = cls(connection, None)
-            found = schema.version(connection)
+            try:
+                found = schema.version(connection)
+            except sqlite3.DatabaseError as error:
+                if damage_told(error):
+                    raise _damaged() from error
+                raise
             if not found:
                 raise none  # a daemon was ended as it began
             if found != schema.SCHEMA_VERSION:
@@ -283,13 +308,11 @@ class Ledger:
             for other in of_series:
                 if other.state is State.QUEUED:
                     self._update(step(other, Step.WITHDRAW))
+            turn = self._next_turn(drop)
             if same is not None:
-                return self._update(step(same, Step.RETRY))
-            number = self._connection.execute(
-                "INSERT INTO jobs VALUES (NULL,?,?,?,?,?,?,0,0,0,'','',0,0)",
-                (os.fsencode(drop), series_uid, fingerprint, files, size, State.QUEUED),
-            ).lastrowid
-        return Job(number or 0, drop, series_uid, fingerprint, files, size)
+                return self._update(replace(step(same, Step.RETRY), turn=turn))
+            job = Job(0, drop, series_uid, fingerprint, files, size, turn=turn)
+            return replace(job, id=self._insert(job))
 
     def jobs(
         self,
@@ -315,11 +338,11 @@ class Ledger:
         return job_row(row) if row else None
 
     def due(self, now: float) -> Generator[Job, None, None]:
-        """Yield queued jobs that are due, those that never failed first.
+        """Yield queued jobs that are due, those that never failed first; drops take turns.
 
         To be closed before anything is told to the ledger.
         """
-        due = _JOBS + " WHERE state = ? AND due_at <= ? ORDER BY due_at, id"
+        due = _JOBS + " WHERE state = ? AND due_at <= ? ORDER BY due_at, turn, id"
         rows = self._connection.execute(due, (State.QUEUED, now))
         try:
             yield from map(job_row, rows)
@@ -334,6 +357,7 @@ class Ledger:
 
     def claim(self, job: Job) -> Job:
         """Record that an attempt at a queued job begins, before it does."""
+        self._turn = max(self._turn, job.turn)
         return self._changed(claimed(job))
 
     def give_back(self, job: Job) -> Job:
@@ -342,7 +366,7 @@ class Ledger:
 
     def retry(self, job: Job) -> Job:
         """Queue a job again that is over, as if it had never been tried."""
-        return self._changed(renewed(job))
+        return self._changed(replace(renewed(job), turn=self._next_turn(job.drop)))
 
     def withdraw(self, job: Job) -> Job:
         """Take a queued job back; its files are not what they were."""
@@ -401,10 +425,43 @@ class Ledger:
 
     # --- inside ---
 
+    def _remember(self, drops: Iterable[Remembered]) -> None:
+        counts: Counter[str] = Counter()
+        for jobs, files in drops:
+            numbers = {job.id: self._insert(job) for job in jobs}
+            rows = [(*file_values(f), numbers.get(f.job or 0), f.gone_at, f.cleared) for f in files]
+            self._connection.executemany(
+                f"INSERT OR IGNORE INTO files ({_FILE_COLUMNS})"  # noqa: S608 - ours
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                rows,
+            )
+            counts.update(drops=1, jobs=len(jobs), files=len(rows))
+        self.rebuilt = dict(counts)
+
+    def _insert(self, job: Job) -> int:
+        """Take in a job under its number, if that is free."""
+        number = None if job.id < 1 or self.job(job.id) else job.id
+        found = self._connection.execute(
+            "INSERT INTO jobs (id, drop_name, series_uid, fingerprint, files, bytes, state,"
+            " attempts, tries, due_at, code, folder, revision, losses, turn)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                number,
+                os.fsencode(job.drop),
+                job.series_uid,
+                job.fingerprint,
+                job.files,
+                job.bytes,
+                *job_values(job),
+            ),
+        ).lastrowid
+        return found or 0
+
     def _begin_anew(self) -> None:
         found = self._connection.execute("SELECT drop_name FROM unreported")
         self.unreported = {os.fsdecode(drop) for (drop,) in found}
         now = time.time()
+        self._turn = self._one("SELECT min(turn) FROM jobs WHERE state = ?", State.QUEUED) or 0
         with self.together():
             self._connection.execute("DELETE FROM arriving")
             self.lost = tuple(lost(job, now) for job in self.jobs(State.RUNNING))
@@ -412,6 +469,12 @@ class Ledger:
                 files = list(self.files(job.drop, job.series_uid))
                 is_over = job.state is State.REJECTED
                 self.settle(job, ((f.path, f.identity) for f in files) if is_over else ())
+
+    def _next_turn(self, drop: str) -> int:
+        of_drop = "SELECT max(turn) FROM jobs WHERE drop_name = ? AND state = ?"
+        found = (self._one(of_drop, os.fsencode(drop), state) for state in ACTIVE)
+        last = max((turn for turn in found if turn is not None), default=None)
+        return next_turn(self._turn, last)
 
     def _owe(self, drops: Iterable[str]) -> None:
         news = set(drops) - self.unreported
@@ -437,10 +500,19 @@ class Ledger:
     def _update(self, job: Job) -> Job:
         self._connection.execute(
             "UPDATE jobs SET state=?, attempts=?, tries=?, due_at=?, code=?, folder=?, revision=?,"
-            " losses=? WHERE id=?",
+            " losses=?, turn=? WHERE id=?",
             (*job_values(job), job.id),
         )
         return job
+
+
+def _damaged() -> StopError:
+    return StopError(
+        "ledger-damaged",
+        expected="a ledger",
+        found="a file that is none any more",
+        todo="start the daemon, which makes it anew from the output and sets this one aside",
+    )
 
 
 def is_owned(state: Path) -> bool:

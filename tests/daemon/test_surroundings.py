@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from daemon_process import COMMAND, clean_environment
+from daemon_process import COMMAND, clean_environment, once
+from drops import made
 
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.surroundings import (
@@ -142,3 +143,25 @@ def test_originals_can_leave_only_an_inbox_that_can_be_written(tmp_path: Path) -
     settings.inbox.mkdir()
     assert _found(settings)["originals, move"].is_well
     assert not (tmp_path / "a").exists()
+
+
+def test_what_is_amiss_is_said_once_as_the_daemon_starts(tmp_path: Path) -> None:
+    """Too few open files, as nothing else can be amiss here that lets a daemon start."""
+    made(tmp_path / "inbox" / "a", 1)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (LEAST_DESCRIPTORS - 1, before[1]))
+    try:
+        code, daemon = once(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert code == 0
+    found = {e["code"]: e for e in daemon.all("check.failed", level="warning")}
+    assert found["open-files"]["found"] == f"{LEAST_DESCRIPTORS - 1}"
+    assert "ulimit" in found["open-files"]["todo"]
+    assert len(daemon.all("check.failed", code="open-files")) == 1
+    assert len(daemon.all("job.done")) == 1
+
+
+def test_what_was_looked_at_has_a_word_for_monitoring() -> None:
+    assert Check("output space", "").code == "output-space"
+    assert Check("originals, move", "").code == "originals-move"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.arrival import SeriesFile, SeriesKey, Tally, tally
-from dicomzarr_watch.intake.census import Census, Remembered
-from dicomzarr_watch.intake.listing import Drops, Entry, Folder
+from dicomzarr_watch.intake.census import HUGE_FILES, Census, Remembered
+from dicomzarr_watch.intake.listing import LOOSE, Drops, Entry, Folder
 
 paths = st.sampled_from(("1", "2", "a/1", "a/2", "a/deep/1", "b/1"))
 # what a file says is read from its state, so that a change of the one is a change of the other
@@ -110,3 +112,15 @@ def test_a_file_that_is_forgotten_is_read_again(
     path = data.draw(st.sampled_from(sorted(files)))
     census.forget(path)
     assert [folder.entry(n).path for _, folder, n in census.files()] == [path]
+
+
+def test_headers_of_a_huge_drop_are_read_after_those_of_others() -> None:
+    """In whatever order they came; and it is judged after them, too."""
+    state = Identity(0, 1, 1, 1)
+    census = Census()
+    huge = {f"huge/{n}": state for n in range(HUGE_FILES + 1)}
+    census.take_in(listed(huge, census.drops))
+    census.take_in(listed(huge | {"small/1": state, "1": state}, census.drops))
+    assert list(census.unread) == ["small", LOOSE, "huge"]
+    first, second, third = (drop for drop, _, _ in islice(census.files(), 3))
+    assert (first, second, third) == ("small", LOOSE, "huge")

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inbox_files import identity
 
+from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.peek import Kind
-from dicomzarr_watch.ledger.account import Fate, account, as_json, fate
-from dicomzarr_watch.ledger.jobs import Job, State
+from dicomzarr_watch.ledger.account import Fate, account, as_json, fate, remembered
+from dicomzarr_watch.ledger.jobs import ACTIVE, Job, State
 from dicomzarr_watch.ledger.rows import FileRow
 
 FOLDER = "CT-1-0123abcd"
@@ -77,7 +79,7 @@ def test_on_disk_each_file_has_a_line(rows: list[FileRow]) -> None:
     document = account("drop", rows, JOBS)
     text = as_json(document)
     assert json.loads(text) == document
-    assert text.count(b"\n") == 6 + len(rows) + bool(rows)
+    assert text.count(b"\n") == 7 + len(JOBS) + 1 + len(rows) + bool(rows)
 
 
 def test_an_archived_file_says_where_it_is() -> None:
@@ -88,10 +90,13 @@ def test_an_archived_file_says_where_it_is() -> None:
         "size": 7,
         "outcome": "archived",
         "code": "",
+        "kind": "dicom",
+        "state": [1, 1, 1],
+        "job": job(State.DONE).id,
         "series": FOLDER,
         "revision": 2,
     }
-    assert rejected.keys() == waiting.keys() == {"path", "size", "outcome", "code"}
+    assert rejected.keys() == waiting.keys() == archived.keys() - {"series", "revision"}
 
 
 def test_a_file_that_left_is_still_accounted_for_and_said_to_have_left() -> None:
@@ -125,4 +130,40 @@ def test_a_file_that_left_before_it_was_archived_is_waited_for_no_more(
 
 
 def test_a_drop_of_no_files_is_a_document_as_well() -> None:
-    assert account("drop", [], {}) == {"schema": 1, "drop": "drop", "counts": {}, "files": []}
+    empty = {"schema": 1, "drop": "drop", "counts": {}, "jobs": [], "files": []}
+    assert account("drop", [], {}) == empty
+
+
+numbers = st.integers(-(1 << 63), (1 << 63) - 1)
+found_files = st.builds(
+    FileRow,
+    path=st.text(min_size=1).map("drop/{}".format),
+    drop=st.just("drop"),
+    identity=st.builds(Identity, numbers, numbers, numbers, numbers),
+    kind=st.sampled_from([kind.value for kind in Kind]),
+    series_uid=st.just("1.2"),
+    is_truncated=st.booleans(),
+    instance_number=st.none() | st.integers(-100, 100),
+    job=st.sampled_from([None, *JOBS]),
+    gone_at=st.none() | st.integers(0, 1 << 32).map(float),
+)
+
+
+@given(st.lists(found_files, unique_by=lambda found: found.path))
+def test_what_the_ledger_knew_is_read_back_from_drop_json(rows: list[FileRow]) -> None:
+    """All but what waits, which is found again."""
+    jobs, back = remembered(json.loads(as_json(account("drop", rows, JOBS))))
+    over = {n: job for n, job in JOBS.items() if job.state not in ACTIVE}
+    assert jobs == list(over.values())
+    assert back == [
+        row
+        for row in rows
+        if (row.job is None or row.job in over)
+        and fate(row, JOBS.get(row.job or 0))[0] is not Fate.WAITING
+    ]
+
+
+def test_what_was_cleared_by_us_is_read_back() -> None:
+    row = replace(file(job=job(State.DONE).id, is_present=False), cleared="deleted")
+    document = account("drop", [replace(row, series_uid="1.2")], JOBS)
+    assert remembered(document)[1][0].cleared == "deleted"

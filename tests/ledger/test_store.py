@@ -186,6 +186,11 @@ def test_another_versions_ledger_is_left_alone(tmp_path: Path, opened: object) -
 
 
 AS_IN_VERSION_3 = """
+DROP INDEX jobs_by_state;
+DROP INDEX jobs_by_drop;
+ALTER TABLE jobs DROP COLUMN turn;
+CREATE INDEX jobs_by_state ON jobs (state, due_at);
+CREATE INDEX jobs_by_drop ON jobs (drop_name, state);
 ALTER TABLE files ADD COLUMN is_present INTEGER NOT NULL DEFAULT 1;
 UPDATE files SET is_present = gone_at IS NULL;
 ALTER TABLE files DROP COLUMN gone_at;
@@ -305,6 +310,39 @@ def test_jobs_that_are_due_come_in_the_order_in_which_they_are(tmp_path: Path) -
         assert (ledger.is_queued(most_tries=1), ledger.is_queued()) == (True, True)
         ledger.withdraw(fresh)
         assert (ledger.is_queued(most_tries=1), ledger.is_queued()) == (False, True)
+
+
+def test_a_small_drop_does_not_wait_for_all_of_a_huge_one(tmp_path: Path) -> None:
+    def offered(drop: str, count: int) -> None:
+        for n in range(count):
+            ledger.offer(drop, f"1.{n}", "x", 1, 100)
+
+    def started(count: int) -> list[str]:
+        found = []
+        for _ in range(count):
+            with closing(ledger.due(1.0)) as due:
+                job = next(due)
+            ledger.claim(job)
+            found.append(job.drop)
+        return found
+
+    with owned(tmp_path) as ledger:
+        offered("huge", 50)
+        assert started(5) == ["huge"] * 5
+        offered("small", 2)
+        offered("other", 1)
+        assert started(4) == ["small", "other", "huge", "small"]
+        assert set(started(3)) == {"huge"}
+    with owned(tmp_path) as ledger:  # and after the next start
+        offered("late", 1)
+        assert "late" in started(2)
+
+
+def test_drops_of_one_series_come_in_the_order_in_which_they_came(tmp_path: Path) -> None:
+    with owned(tmp_path) as ledger:
+        for name in "cab":
+            ledger.offer(name, "1.2", "x", 1, 100)
+        assert [job.drop for job in ledger.due(1.0)] == ["c", "a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ class LedgerMachine(RuleBasedStateMachine):
         fresh = Job(number, *of, fingerprint, 3, 300)
         expected = replace(same, state=State.QUEUED) if same else fresh
         assert found == expected
-        self.jobs[expected.id] = expected
+        self.jobs[expected.id] = found
 
     @precondition(lambda self: self.in_state(State.QUEUED))
     @rule(data=st.data())
@@ -196,7 +196,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ledger.jobs(drop=ODD, series_uid="") == of
         active = {job.drop for job in self.in_state(*ACTIVE)}
         assert {drop for drop in ("a", ODD) if self.ledger.is_active(drop)} == active
-        queued = sorted(self.in_state(State.QUEUED), key=lambda job: (job.due_at, job.id))
+        queued = sorted(self.in_state(State.QUEUED), key=lambda job: (job.due_at, job.turn, job.id))
         assert list(self.ledger.due(1e12)) == queued
 
     @invariant()
