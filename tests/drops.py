@@ -7,6 +7,7 @@ together.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -71,12 +72,15 @@ def receipts(drop: Path) -> list[Any]:
 
 def brought_back(drop: Path) -> dict[str, bytes]:
     """Return the files that the stores of a drop give back, by name."""
-    stores = (Store(path) for path in sorted(drop.glob("[!.]*/series.zarr")))
-    return {
-        file.name: b"".join(pieces)
-        for store in stores
-        for file, pieces in store.rebuilt(store.files)
-    }
+    return dict(all_brought_back(drop))
+
+
+def all_brought_back(drop: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of what the stores of a drop give back; series may share names."""
+    for path in sorted(drop.glob("[!.]*/series.zarr")):
+        store = Store(path)
+        for file, pieces in store.rebuilt(store.files):
+            yield file.name, b"".join(pieces)
 
 
 def fates(drop: Path) -> dict[str, str]:

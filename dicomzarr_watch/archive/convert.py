@@ -14,7 +14,7 @@ from typing import Any
 
 from dicomzarr_watch.archive import document, layout, lines, publish, verify, writer
 from dicomzarr_watch.archive.decoding import decoding
-from dicomzarr_watch.archive.disk import Syncing, staging
+from dicomzarr_watch.archive.disk import Syncing, staging, write_seen
 from dicomzarr_watch.archive.document import Receipt
 from dicomzarr_watch.archive.layout import Plan
 from dicomzarr_watch.archive.names import set_apart
@@ -158,7 +158,7 @@ class _Draft:
             series = document.series_json(
                 plan, self.sources, instances, written, elements=elements, found=found
             )
-            (self.stage / "new" / layout.SERIES_JSON).write_bytes(lines.as_json(series))
+            write_seen(self.stage / "new" / layout.SERIES_JSON, lines.as_json(series))
         receipt = Receipt(
             series_instance_uid=instances[plan.files[0]].series.series_instance_uid,
             folder=self.folder,
@@ -174,7 +174,7 @@ class _Draft:
             seconds=self.clock.seconds,
             versions=document.versions(),
         )
-        (self.stage / "new" / layout.DONE_JSON).write_bytes(lines.as_json(receipt.as_json()))
+        write_seen(self.stage / "new" / layout.DONE_JSON, lines.as_json(receipt.as_json()))
         return receipt
 
     def _proven(

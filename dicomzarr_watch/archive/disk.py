@@ -49,12 +49,17 @@ def clear_staging(output: Path) -> None:
 def write_durably(path: Path, data: bytes) -> None:
     """Replace a small file as a whole."""
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    write_seen(part, data)
+    sync(part)
     part.replace(path)
     sync(path.parent)
+
+
+def write_seen(path: Path, data: bytes) -> None:
+    """Write a small file and read it again; raises OSError if it is not what was written."""
+    path.write_bytes(data)
+    if path.read_bytes() != data:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), os.fspath(path))
 
 
 def takes_files(folder: Path) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,14 +82,22 @@ def restore(
     *,
     as_json: Json = False,
 ) -> None:
-    """Bring the DICOM files back: names, times and bytes."""
+    """Bring the DICOM files back: names, times and bytes.
+
+    A name that was used again, for a file of another series, has that series behind it.
+    """
     from dicomzarr_watch.archive import reader
     from dicomzarr_watch.archive import restore as restoring
+    from dicomzarr_watch.archive.names import set_apart
 
     count = size = 0
+    taken: dict[Path, list[str]] = defaultdict(list)
     for path, below in _stores(store):
         opened = reader.Store(path)
         files = restoring.matching(opened, patterns or [])
+        names = set_apart(taken[below], (file.name for file in files), f"~{path.parent.name}")
+        taken[below] += names
+        files = [replace(file, name=name) for file, name in zip(files, names, strict=True)]
         total = sum(file.size for file in files)
         with console.progress("restore", total) as advance:
             count += restoring.restore(

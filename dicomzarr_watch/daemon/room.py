@@ -11,16 +11,17 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from io import FileIO
+from math import prod
 from pathlib import Path
 from typing import Final
 
 from dicomzarr_watch.archive.work import KeepEncoded, Source, Work
 from dicomzarr_watch.config import Settings
-from dicomzarr_watch.dicom.frames import FrameRun
-from dicomzarr_watch.dicom.instance import read_header
+from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.errors import NO_SPACE, RetryError
 from dicomzarr_watch.intake.bundle import Form
+from dicomzarr_watch.intake.peek import glance
 from dicomzarr_watch.intake.unpack import Unpacking, unpacked
 from dicomzarr_watch.source import unlinked
 
@@ -31,6 +32,7 @@ UNFOLDS: Final = 3
 VIEW_MOST: Final = 100
 """A view that would be so many times its encoded bytes is only said to be: nothing waits for it."""
 
+_SAMPLES: Final = (tags.ROWS, tags.COLUMNS, tags.SAMPLES_PER_PIXEL, tags.BITS_ALLOCATED)
 Need = Mapping[str, int]
 """Bytes by the setting that names the folder they are written below."""
 
@@ -103,13 +105,13 @@ def _sample(source: Source) -> tuple[int, int]:
     """Return the size of a file and that of its view, where it is kept beside the file's bytes."""
     try:
         with FileIO(source.path, opener=unlinked) as stream:
-            instance = read_header(stream).instance
+            part10, values = glance(stream, (*_SAMPLES, tags.NUMBER_OF_FRAMES))
     except OSError:
         return 0, 0  # the job will see
-    run = instance.frames
-    if not isinstance(run, FrameRun) or not run.encoding:
+    if part10.pixel is None or part10.is_native or part10.is_video:
         return 0, 0
-    return instance.size, run.count * run.format.view_bytes
+    frames = max(1, values.numeral(tags.NUMBER_OF_FRAMES) or 1)
+    return part10.size, frames * prod(values.number(tag) or 0 for tag in _SAMPLES) // 8
 
 
 def _disk(place: Path) -> tuple[int, int]:

@@ -22,9 +22,6 @@ from dicomzarr_watch.dicom.values import Values
 FRAME_LIMIT_BYTES: Final = (1 << 31) - (1 << 16)
 """What one Blosc chunk can hold."""
 
-VIDEO: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))
-"""MPEG-2, H.264 and HEVC (PS3.5 8.2.5 and on), and their fragmentable forms below a suffix."""
-
 FRAMES_LIMIT: Final = 1 << 20
 """Frames that one file may have: each is a place in memory, however few bytes it has."""
 
@@ -145,7 +142,7 @@ def frame_run(part10: Part10, values: Values) -> FrameRun | NoFrames:
     """Find the frames of a file, or say why there are none."""
     if part10.pixel is None or part10.problem:
         return _none(part10.problem)
-    if part10.transfer_syntax.removesuffix(".1") in VIDEO:
+    if part10.is_video:
         return NoFrames("video")
     is_open = part10.is_native or part10.inflated is not None
     if not is_open and not part10.pixel.is_undefined_length:

@@ -29,6 +29,8 @@ EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG: Final = "1.2.840.10008.1.2.2"
 DEFLATED: Final = "1.2.840.10008.1.2.1.99"
 NATIVE: Final = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG})
+VIDEO: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))
+"""MPEG-2, H.264 and HEVC (PS3.5 8.2.5 and on), and their fragmentable forms below a suffix."""
 
 _SHORT_VRS: Final = frozenset(
     b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
@@ -103,6 +105,10 @@ class Part10:
         """Whether the pixel data stands as it is, in none of the other ways of PS3.5 annex A."""
         is_open = self.transfer_syntax in NATIVE or not self.transfer_syntax
         return is_open and not (self.pixel and self.pixel.is_undefined_length)
+
+    @property
+    def is_video(self) -> bool:
+        return self.transfer_syntax.removesuffix(".1") in VIDEO
 
     @property
     def has_repeats(self) -> bool:

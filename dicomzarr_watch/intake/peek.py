@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from io import FileIO
@@ -10,12 +11,13 @@ from typing import Final
 
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.alike import Templates, read
-from dicomzarr_watch.dicom.part10 import HEAD_BYTES, is_dicom
+from dicomzarr_watch.dicom.part10 import HEAD_BYTES, Part10, is_dicom
 from dicomzarr_watch.dicom.values import Values
 from dicomzarr_watch.source import unlinked
 
 _NUMBER_MOST: Final = 1 << 31
 """Of the value representation IS (PS3.5 6.2)."""
+_WANTED: Final = (tags.SERIES_INSTANCE_UID, tags.SOP_INSTANCE_UID, tags.INSTANCE_NUMBER)
 
 
 class Kind(StrEnum):
@@ -62,15 +64,7 @@ class Peeks:
         return Peek(Kind.NOT_DICOM)
 
     def _dicom(self, stream: FileIO) -> Peek:
-        part10, data, _ = self._templates.spans(stream)
-        wanted = (tags.SERIES_INSTANCE_UID, tags.SOP_INSTANCE_UID, tags.INSTANCE_NUMBER)
-        found = [element for tag in wanted if (element := part10.find(tag))]
-        end = max((element.end for element in found), default=0)
-        if part10.inflated is not None:
-            data = part10.inflated
-        elif end > len(data):
-            data = read(stream, 0, end)
-        values = Values(part10, data)
+        part10, values = glance(stream, _WANTED, self._templates)
         number = values.numeral(tags.INSTANCE_NUMBER)
         return Peek(
             Kind.DICOM,
@@ -80,6 +74,23 @@ class Peeks:
             is_truncated=part10.problem == "truncated",
             instance_number=None if number is None or abs(number) > _NUMBER_MOST else number,
         )
+
+
+def glance(
+    stream: FileIO, wanted: Iterable[int], templates: Templates | None = None
+) -> tuple[Part10, Values]:
+    """Read no more of a DICOM file than the values of some elements need.
+
+    templates: what is known of files before this one.
+    """
+    part10, data, _ = (templates or Templates()).spans(stream)
+    found = [element for tag in wanted if (element := part10.find(tag))]
+    end = max((element.end for element in found), default=0)
+    if part10.inflated is not None:
+        data = part10.inflated
+    elif end > len(data):
+        data = read(stream, 0, end)
+    return part10, Values(part10, data)
 
 
 def peek(path: Path) -> Peek:

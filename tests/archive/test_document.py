@@ -95,7 +95,7 @@ found = st.builds(Finding, texts, st.lists(texts).map(tuple), texts, texts)
         revision=st.integers(1),
         counts=st.dictionaries(texts, st.integers()),
         verified=st.dictionaries(texts, texts),
-        findings=st.lists(found).map(tuple),
+        findings=st.lists(found, max_size=3).map(tuple),
         seconds=st.dictionaries(texts, st.integers(0, 10**6).map(lambda n: n / 10**4)),
         versions=st.dictionaries(texts, texts),
     )

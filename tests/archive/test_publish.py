@@ -21,6 +21,7 @@ from dicomzarr_watch.archive.disk import (
     make_durable,
     staging,
     write_durably,
+    write_seen,
 )
 from dicomzarr_watch.archive.document import Receipt
 from dicomzarr_watch.archive.layout import DONE_JSON
@@ -318,3 +319,10 @@ def test_small_files_are_left_to_be_put_on_disk_together(
 def test_what_is_given_up_need_not_be_on_disk(tmp_path: Path) -> None:
     with Syncing() as syncing:
         syncing.put(tmp_path / "gone")
+
+
+def test_a_document_that_is_not_what_was_written_is_an_error_of_the_disk(tmp_path: Path) -> None:
+    write_seen(tmp_path / "a", b"document")
+    assert (tmp_path / "a").read_bytes() == b"document"
+    with pytest.raises(OSError, match="Input/output error"):
+        write_seen(Path("/dev/null"), b"document")

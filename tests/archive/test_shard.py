@@ -58,7 +58,7 @@ def _shards(draw: st.DrawFn) -> tuple[int, int, list[int]]:
     return slots, draw(st.integers(1, 300)), filled
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shard=_shards(), below=st.sampled_from([1, 2, 4096]))
 def test_chunks_in_any_order_and_of_any_size_are_read_back(
     shard: tuple[int, int, list[int]], below: int

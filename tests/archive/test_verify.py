@@ -104,7 +104,7 @@ def _read(path: Path, image: str) -> Array | None:
         return None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_no_flipped_byte_changes_anything_unnoticed(
     cut_small: Archived, before: tuple[Any, list[Array | None]], data: st.DataObject

@@ -235,7 +235,7 @@ def _readers(path: Path) -> Iterator[Pixels]:
     yield np.asarray(tensorstore.open(spec, read=True).result().read().result())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     shape=st.tuples(st.integers(1, 4), st.integers(1, 5)),
     colours=st.sampled_from([0, 3]),

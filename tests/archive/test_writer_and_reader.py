@@ -186,7 +186,7 @@ def test_images_of_many_shards_come_back(
         np.testing.assert_array_equal(found, np.reshape(expected, (2, 7, 8, 8)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(wanted=st.lists(st.integers(0, 5), max_size=8))
 def test_any_files_in_any_order_can_be_asked_for(odd_store: Store, wanted: list[int]) -> None:
     files = [odd_store.files[n] for n in wanted]

@@ -30,6 +30,19 @@ def test_an_output_comes_back_in_the_layout_of_its_drops(
         assert times[0] == times[1]
 
 
+def test_a_name_that_two_series_had_in_turn_comes_back_for_both(ask: Ask, tmp_path: Path) -> None:
+    drop, output = tmp_path / "drop", tmp_path / "output"
+    first = made(drop, 2, series_uid="1.2.3")
+    assert ask("convert", drop, "--output", output).code == 0
+    second = made(drop, 3, series_uid="1.2.4", SeriesNumber=2)
+    assert ask("convert", drop, "--output", output).code == 0
+    assert ask("restore", output, tmp_path / "back").code == 0
+    (later,) = (output / "drop").glob("CT-2-*")
+    assert contents(tmp_path / "back" / "drop") == second | first | {
+        f"{name}~{later.name}": second[name] for name in first
+    }
+
+
 def test_a_drop_that_is_called_like_a_store_is_a_drop(ask: Ask, tmp_path: Path) -> None:
     drops, output = tmp_path / "drops", tmp_path / "output"
     made(drops / "series.zarr", series_uid="1.2.3")

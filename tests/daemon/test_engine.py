@@ -215,3 +215,9 @@ def _take_lock(place: Path) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
     finally:
         os.close(descriptor)
+
+
+@pytest.mark.parametrize("library", ["numpy", "pydicom", "zarr", "SimpleITK"])
+def test_what_jobs_are_done_with_is_in_the_memory_of_children_alone(library: str) -> None:
+    looked = f"import sys, dicomzarr_watch.cli; sys.exit({library!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", looked], check=False).returncode == 0

@@ -257,7 +257,7 @@ VALUES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(VALUES, st.sampled_from(ENCODINGS), st.integers(0, 3)), max_size=8),
     st.sampled_from([b"", b"\0", element_bytes(PIXELS, EXPLICIT)]),

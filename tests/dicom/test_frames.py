@@ -169,7 +169,7 @@ def sample_by_hand(stored: bytes, pixel_format: PixelFormat, index: int) -> int:
     return value - (1 << pixel_format.bits_stored) if is_negative else value
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(stored_frames())
 def test_samples_are_those_of_the_bytes_whatever_the_format(
     made: tuple[PixelFormat, int, bytes],
@@ -184,7 +184,7 @@ def test_samples_are_those_of_the_bytes_whatever_the_format(
         assert samples.reshape(-1).tolist() == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(stored_frames())
 def test_the_inverse_gives_the_bytes_or_the_view_says_that_it_cannot(
     made: tuple[PixelFormat, int, bytes],
@@ -203,7 +203,7 @@ def test_the_inverse_gives_the_bytes_or_the_view_says_that_it_cannot(
     assert is_verbatim(again, back, pixel_format), "what a view gives back it sees the same again"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(formats().filter(lambda f: f.bits == 1), st.data())
 def test_frames_that_end_within_bytes_are_whole_in_aligned_runs(
     pixel_format: PixelFormat, data: st.DataObject

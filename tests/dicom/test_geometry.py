@@ -84,7 +84,7 @@ def point_of_header(pose: Pose, column: float, row: float) -> Vector:
     return found
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(rotations(), origins, st.tuples(mm, mm, mm).map(np.array), st.integers(2, 12))
 def test_a_grid_is_given_back_as_it_was_laid(
     rotation: Vector, origin: Vector, spacing: Vector, count: int
@@ -104,7 +104,7 @@ def test_a_grid_is_given_back_as_it_was_laid(
             np.testing.assert_allclose(point(found, np.array([i, j, k])), expected, atol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rotations(), origins, st.floats(1, 45), st.integers(2, 8))
 def test_a_tilt_is_measured_and_stands_in_the_affine(
     rotation: Vector, origin: Vector, degrees: float, count: int
@@ -147,7 +147,7 @@ def test_slices_that_are_missing_are_named_by_their_places(
     assert found.positions == pytest.approx(heights)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(5, 20), st.floats(0.5, 9).map(lambda v: round(v, 2)), st.data())
 def test_a_slice_taken_out_of_a_regular_series_is_the_one_that_is_missing(
     count: int, spacing: float, data: st.DataObject

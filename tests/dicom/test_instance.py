@@ -192,7 +192,7 @@ def test_every_frame_of_functional_groups_has_a_pose() -> None:
 SMALL_FILES = [p.read_bytes() for p in pydicom_files() if p.stat().st_size < 4000]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     st.sampled_from([*SMALL_FILES, *(c.content for c in PIXEL_CASES)]),
     st.lists(

@@ -92,7 +92,7 @@ def trees(nested_vrs: Sequence[str]) -> st.SearchStrategy[list[Built]]:
     )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(trees(["SQ", "UN"]), st.sampled_from([*ENCODINGS, DEFLATED]))
 def test_the_spans_are_those_of_the_elements_that_were_written(
     elements: list[Built], encoding: Encoding
@@ -108,7 +108,7 @@ def test_the_spans_are_those_of_the_elements_that_were_written(
     assert len(data) == (found.elements[-1].end if found.elements else 0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(trees(["SQ"]), st.sampled_from(ENCODINGS))
 def test_pydicom_finds_the_same_elements(elements: list[Built], encoding: Encoding) -> None:
     data = file_bytes(elements, encoding)
@@ -193,7 +193,7 @@ def test_a_transfer_syntax_that_is_gone_when_it_is_looked_at_again_is_a_truncate
     assert split(read, len(data)).problem == "truncated"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from([b"", *(meta_bytes(e.uid) for e in (*ENCODINGS, DEFLATED, JPEG))]),
     st.binary(max_size=200),

@@ -262,7 +262,7 @@ def test_deflated_frames_are_the_stored_values(case: PixelCase) -> None:
     np.testing.assert_array_equal(decoded(fragments(case, FLATE, *frames)), case.frames)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.binary(max_size=60))
 def test_deflated_frames_are_whole_or_not_decoded(stored: bytes) -> None:
     run = run_of(fragments(GRAY, FLATE, *[b""] * 5))

@@ -49,7 +49,7 @@ RAW = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.sampled_from([*NUMBERS, *TEXTS, "OB", "OW"]),
     RAW,

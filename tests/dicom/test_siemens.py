@@ -78,7 +78,7 @@ def tiled_by_hand(slices: Pixels, made: PixelFormat) -> Pixels:
     return mosaic
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(mosaics())
 def test_slices_come_out_of_a_mosaic_and_back_into_the_same_bytes(
     drawn: tuple[PixelFormat, int, bytes],
@@ -98,7 +98,7 @@ def test_slices_come_out_of_a_mosaic_and_back_into_the_same_bytes(
     assert is_verbatim(seen, stored, made)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 11), st.data())
 def test_an_unused_tile_that_carries_data_does_not_come_back_from_the_slices(
     slices: int, data: st.DataObject
@@ -129,7 +129,7 @@ def test_values_of_a_csa_header_are_found_by_name(items: list[str]) -> None:
     assert csa_values(header, "Want") == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 400), st.binary(max_size=20))
 def test_a_broken_csa_header_has_what_can_be_read(cut: int, instead: bytes) -> None:
     header = csa({"First": ["9"], "Wanted": ["1", "2", "3"]})

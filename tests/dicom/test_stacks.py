@@ -104,7 +104,7 @@ def many_frames(draw: st.DrawFn) -> list[Frame]:
     ]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(many_frames())
 def test_every_frame_is_in_exactly_one_image(frames: list[Frame]) -> None:
     images = stack(frames)
@@ -118,7 +118,7 @@ def test_every_frame_is_in_exactly_one_image(frames: list[Frame]) -> None:
         assert {f.format for f in image.frames} == {image.format}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(many_frames(), st.data())
 def test_the_order_in_which_frames_come_makes_no_difference(
     frames: list[Frame], data: st.DataObject
@@ -127,7 +127,7 @@ def test_the_order_in_which_frames_come_makes_no_difference(
     assert stack(shuffled) == stack(frames)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(many_frames())
 def test_z_rises_along_the_normal_wherever_frames_have_a_place(frames: list[Frame]) -> None:
     for image in stack(frames):

@@ -193,7 +193,7 @@ def test_elements_are_given_as_they_stand_in_the_file() -> None:
     assert found.encoded({tags.ROWS, tags.MODALITY}) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(["US", "SS", "UL", "IS", "DS", "OB", "FD", "AT", "UN"]),
     st.one_of(st.binary(max_size=16), st.text(r"0123456789+-.eE\ nifa_", max_size=16)),

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final
 import pytest
 from daemon_process import running
 from dicom_files import write_slice
-from drops import brought_back, contents, document
+from drops import all_brought_back, contents, document
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
@@ -160,10 +160,10 @@ class Inbox(RuleBasedStateMachine):
         told: dict[str, str] = {}
         back: set[tuple[str, bytes]] = set()
         try:
-            for drop in self.output.glob("[!.]*/"):
-                rows = document(drop / "drop.json")["files"]
+            for account in self.output.glob("*/drop.json"):
+                rows, drop = document(account)["files"], account.parent
                 told |= {r["path"]: r["outcome"] for r in rows if r.get("present", True)}
-                back |= {(drop.name, data) for data in brought_back(drop).values()}
+                back |= {(drop.name, data) for _, data in all_brought_back(drop)}
         except (OSError, DicomzarrError):
             return False  # on its way
         return told == wanted and back >= here | self.ever
@@ -180,7 +180,6 @@ def played(examples: int) -> None:
         stateful_step_count=STEPS,
         phases=[Phase.generate],  # to make one smaller takes an hour; its steps are printed
         suppress_health_check=list(HealthCheck),
-        deadline=None,
         database=None,
     )
     run_state_machine_as_test(Inbox, settings=patience)

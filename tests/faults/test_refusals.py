@@ -102,7 +102,7 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Call, ...]:
 def test_an_output_that_refuses_a_call_is_waited_for(
     tmp_path: Path, counted: tuple[Call, ...], tally: Tally, is_child: bool, amount: int
 ) -> None:
-    """A child that is lied to finds out as it verifies, and writes all anew."""
+    """Who is lied to finds out as it reads what it wrote, and writes it anew."""
 
     def is_asked(call: Call) -> bool:
         return call.is_child is is_child and call.where in ("staging", "output")
@@ -112,7 +112,7 @@ def test_an_output_that_refuses_a_call_is_waited_for(
         command = supervisor.command(*COMMAND)
         patience = {"identifiers": "plain", "max_attempts": 1}
         with running(tmp_path, command=command, **SETTINGS, **patience) as daemon:
-            for refusal in (*REFUSALS, *[UNTRUE] * is_child):
+            for refusal in (*REFUSALS, UNTRUE):
                 for number in some(counted, refusal, is_asked, amount):
                     refused = refuse(supervisor, refusal, number, is_asked)
                     drop = f"{refusal}-{number}"

@@ -510,13 +510,13 @@ def fuzzed_files() -> st.SearchStrategy[bytes]:
     return generations().map(lambda found: found[-1])
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(content=fuzzed_files())
 def test_no_header_raises(content: bytes) -> None:
     headed(content)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(found=generations(), order=st.randoms(use_true_random=False))
 def test_files_that_are_alike_are_read_as_each_is_read_alone(
     found: list[bytes], order: Random
@@ -540,13 +540,13 @@ def test_files_that_are_alike_are_read_as_each_is_read_alone(
         assert json.dumps(of_file(document, n)) == json.dumps(single["shared"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(content=fuzzed_files())
 def test_no_header_takes_much_memory_or_time(content: bytes) -> None:
     bounded(content)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(content=fuzzed_files())
 def test_promise_4_every_fuzzed_file_comes_back_beside_a_good_one(content: bytes) -> None:
     folder = Path(tempfile.mkdtemp())

@@ -109,7 +109,7 @@ names = st.lists(
 ).map(lambda parts: os.fsdecode(b"/".join(parts)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     files=st.dictionaries(names, st.binary(max_size=2000), max_size=5),
     how=st.sampled_from([Form.TAR, Form.TAR_GZ, Form.TAR_ZST]),

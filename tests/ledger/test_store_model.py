@@ -209,6 +209,5 @@ LedgerMachine.TestCase.settings = settings(
     max_examples=25,
     stateful_step_count=20,
     suppress_health_check=[HealthCheck.too_slow],
-    deadline=None,
 )
 TestTheLedgerKeepsWhatItIsTold = LedgerMachine.TestCase
