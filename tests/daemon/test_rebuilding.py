@@ -81,7 +81,9 @@ def test_a_new_ledger_gives_the_same_answers_and_has_nothing_done_again(
     assert len(daemon.all("ledger.damaged", level="warning")) == (happen is damaged)
     assert daemon.wait("ledger.rebuilt")["jobs"] == len(expected["list"])
     assert answers(place) == expected
-    assert states(place / "output") == output
+    after = states(place / "output")
+    assert after.keys() == output.keys()
+    assert {p for p in output if after[p] != output[p]} <= {"."}  # where the daemon probes
     assert len(list((place / "state").glob("ledger.sqlite.*"))) == (happen is damaged)
 
 
