@@ -103,13 +103,15 @@ def end_state(output: Path) -> dict[str, Any]:
         "names": sorted(contents(output)),
         "files": {drop.name: brought_back(drop) for drop in drops},
         "receipts": [{k: r[k] for k in stable} for drop in drops for r in receipts(drop)],
-        "accounts": [_without_code(document(drop / "drop.json")) for drop in drops],
+        "accounts": [_stable(document(drop / "drop.json")) for drop in drops],
     }
 
 
-def _without_code(account: dict[str, Any]) -> list[dict[str, Any]]:
+def _stable(account: dict[str, Any]) -> list[dict[str, Any]]:
     """Leave out the code, which tells a first try from one that found its result published.
 
-    And the number of the job, which depends on the order in which series were complete.
+    And the number of the job, which depends on the order in which series were complete, and when a
+    file went.
     """
-    return [{k: v for k, v in f.items() if k not in ("code", "job")} for f in account["files"]]
+    passing = ("code", "job", "gone_at")
+    return [{k: v for k, v in f.items() if k not in passing} for f in account["files"]]
