@@ -110,8 +110,8 @@ def end_state(output: Path) -> dict[str, Any]:
 def _stable(account: dict[str, Any]) -> list[dict[str, Any]]:
     """Leave out the code, which tells a first try from one that found its result published.
 
-    And the number of the job, which depends on the order in which series were complete, and when a
-    file went.
+    And the number of the job, which depends on the order in which series were complete, and when
+    it was seen that a file is gone.
     """
-    passing = ("code", "job", "gone_at")
-    return [{k: v for k, v in f.items() if k not in passing} for f in account["files"]]
+    out = ("code", "job", "gone_at")
+    return [{k: v for k, v in file.items() if k not in out} for file in account["files"]]

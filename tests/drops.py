@@ -61,6 +61,11 @@ def states(folder: Path) -> dict[str, tuple[int, int, bytes]]:
     return found
 
 
+def results(output: Path) -> dict[str, dict[str, tuple[int, int, bytes]]]:
+    """Return the states of every drop; a daemon that starts tries the output itself out."""
+    return {drop.name: states(drop) for drop in sorted(output.iterdir())}
+
+
 def document(path: Path) -> Any:
     return json.loads(path.read_bytes())
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from bundle_files import bundled, entry, tar_file, zip_file
 from daemon_process import COMMAND, Daemon, clean_environment, once, running
-from drops import brought_back, document, fates, late_slice, made, put, receipts, states
+from drops import brought_back, document, fates, late_slice, made, put, receipts, results
 
 from dicomzarr_watch.intake.bundle import Form
 
@@ -242,12 +242,12 @@ def test_a_list_that_was_lost_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "inbox" / "a.zip").write_bytes(bundled(Form.ZIP, files))
     code, daemon = once(tmp_path)
     shutil.rmtree(daemon.state / "unpacked")
-    before = states(daemon.output)
+    before = results(daemon.output)
     code, daemon = once(tmp_path)
     assert code == 0
     assert [job["code"] for job in daemon.all("job.done")] == ["unpacked"]
     assert len(list((daemon.state / "unpacked").glob("*.json"))) == 1
-    assert states(daemon.output) == before
+    assert results(daemon.output) == before
     assert brought_back(daemon.output / "a") == files
 
 
