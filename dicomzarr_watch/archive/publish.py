@@ -36,6 +36,14 @@ def published(final: Path) -> Receipt | None:
             return None
     except NotADirectoryError:
         pass
+    except (ValueError, KeyError, TypeError) as error:  # the disk lost it, or somebody wrote it
+        raise RejectError(
+            "receipt-damaged",
+            expected="a done marker as it was written",
+            found=type(error).__name__,
+            todo="bring the result back from a copy, or move it away and retry",
+            private=str(final),
+        ) from error
     raise RejectError(
         "output-taken",
         expected="a free name, or a result with its done marker",

@@ -110,6 +110,16 @@ def test_what_is_none_of_ours_is_not_replaced(final: Path) -> None:
         publish.published(final)
 
 
+@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"[]", b"{}", b'{"state": "done"}', b"\xff"])
+def test_a_result_whose_done_marker_is_damaged_is_not_replaced(
+    tmp_path: Path, final: Path, content: bytes
+) -> None:
+    publish.publish(_staged(tmp_path, 1), final)
+    (final / "done.json").write_bytes(content)
+    with pytest.raises(RejectError, match="receipt-damaged"):
+        publish.published(final)
+
+
 def test_what_the_system_refuses_leaves_the_old_revision(
     tmp_path: Path, final: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
