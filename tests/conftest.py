@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).parents[1]
 
 # how busy a machine is says nothing of the code
-settings.register_profile("any machine", suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any machine")
 
 
