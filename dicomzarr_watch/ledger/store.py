@@ -107,11 +107,11 @@ class Ledger:
         with ExitStack() as undo:
             lock = _locked(state / "lock")
             undo.callback(os.close, lock)
-            private.make_file(state / "ledger.sqlite")  # what SQLite makes beside it is like it
             path = state / LEDGER
             code = damage(path)
             moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
             aside = set_aside(path, moment) if code else None
+            private.make_file(path)  # what SQLite makes beside it is like it
             connection = sqlite3.connect(path, isolation_level=None)
             undo.callback(connection.close)
             connection.execute("PRAGMA journal_mode=WAL")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -66,6 +67,7 @@ def test_a_damaged_ledger_is_set_aside_and_made_anew(
     assert ledger.rebuilt == {"drops": 1, "jobs": 1, "files": 1}
     ledger.close()
     assert damage(tmp_path / "ledger.sqlite") == ""
+    assert stat.S_IMODE((tmp_path / "ledger.sqlite").stat().st_mode) == 0o600
 
 
 def test_who_only_looks_is_told_of_damage_and_changes_nothing(tmp_path: Path) -> None:
