@@ -64,7 +64,7 @@ CREATE INDEX jobs_by_state ON jobs (state, due_at, turn);
 CREATE INDEX jobs_by_drop ON jobs (drop_name, state, turn);
 """,
 }
-"""Of a version the way to the next."""
+"""Of a version the way to the next, in tables as they were then, whatever _TABLES comes to say."""
 
 
 def prepare(connection: sqlite3.Connection, fill: Callable[[], None]) -> None:
