@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import queue
 import signal
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,7 +27,6 @@ from dicomzarr_watch.engine.local import LocalEngine
 from dicomzarr_watch.intake.bundle import Limits
 from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.intake.wakeup import quieten
-from dicomzarr_watch.ledger.damage import LEDGER, damage_told, set_aside
 from dicomzarr_watch.ledger.jobs import State
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log
@@ -44,7 +42,7 @@ def run(settings: Settings, log: Log, notifier: Notifier, *, is_once: bool = Fal
     """Run the daemon until it is told to stop, or once over what is there.
 
     Returns the exit code: 1 if `is_once` and a file was rejected, else 0. Raises StopError if the
-    state is not to be had.
+    state is not to be had, or is lost on the way.
     """
     quieten()
     for folder in (settings.inbox, settings.output):
@@ -52,6 +50,7 @@ def run(settings: Settings, log: Log, notifier: Notifier, *, is_once: bool = Fal
     with ExitStack() as stack:
         ledger = Ledger.own(settings.state, lambda: known(settings.output, time.time()))
         stack.callback(ledger.close)
+        stack.enter_context(ledger.set_aside_if_damaged())
         _say_of_ledger(ledger, log)
         wakes: queue.SimpleQueue[str] = queue.SimpleQueue()
         stack.enter_context(_signals(wakes))
@@ -91,12 +90,7 @@ def run(settings: Settings, log: Log, notifier: Notifier, *, is_once: bool = Fal
             clearing=clearing,
             reporting=reporting,
         )
-        try:
-            return loop.run(is_once=is_once)
-        except sqlite3.DatabaseError as error:
-            if damage_told(error):  # which a check at the next start need not find
-                set_aside(settings.state / LEDGER, "damaged")
-            raise
+        return loop.run(is_once=is_once)
 
 
 def _say_of_ledger(ledger: Ledger, log: Log) -> None:

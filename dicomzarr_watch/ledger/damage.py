@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.ledger.schema import OLDEST, version
 
 LEDGER: Final = "ledger.sqlite"
@@ -50,3 +51,25 @@ def set_aside(path: Path, mark: str) -> Path:
         with suppress(FileNotFoundError):
             Path(f"{path}{ending}").rename(f"{aside}{ending}")
     return aside
+
+
+def damaged(aside: Path | None = None) -> StopError:
+    """Return what is to be said of a ledger that is damaged; aside: the name that it has now."""
+    is_aside = f", set aside as {aside.name}" if aside else ""
+    sets_aside = "" if aside else " and sets this one aside"
+    return StopError(
+        "ledger-damaged",
+        expected="a ledger",
+        found=f"a file that is none any more{is_aside}",
+        todo=f"start the daemon, which makes it anew from the output{sets_aside}",
+    )
+
+
+def gone() -> StopError:
+    """Return what is to be said of a ledger that went while a daemon had it."""
+    return StopError(
+        "ledger-gone",
+        expected=f"{LEDGER} in the state folder as long as the daemon runs",
+        found="none, or another one in its place",
+        todo="start the daemon, which makes a ledger that is lost anew from the output",
+    )

@@ -21,7 +21,7 @@ from dicomzarr_watch import lockfile, private
 from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.identity import Identity, Stamp
 from dicomzarr_watch.ledger import schema
-from dicomzarr_watch.ledger.damage import LEDGER, damage, damage_told, set_aside
+from dicomzarr_watch.ledger.damage import LEDGER, damage, damage_told, damaged, gone, set_aside
 from dicomzarr_watch.ledger.jobs import (
     ACTIVE,
     Job,
@@ -82,7 +82,7 @@ class Ledger:
     rebuilt: of a new one, how many drops, jobs and files it knows from elsewhere.
     """
 
-    def __init__(self, connection: sqlite3.Connection, lock: int | None) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, lock: int | None) -> None:
         """Use `Ledger.own` or `Ledger.read`."""
         self.lost: tuple[Job, ...] = ()
         self.unreported: set[str] = set()
@@ -92,6 +92,8 @@ class Ledger:
         self._turn = 0
         self._connection = connection
         self._lock = lock
+        self._path = path
+        self._state = path.stat()
 
     @classmethod
     def own(cls, state: Path, remember: Callable[[], Iterable[Remembered]] = lambda: ()) -> Ledger:
@@ -109,14 +111,13 @@ class Ledger:
             undo.callback(os.close, lock)
             path = state / LEDGER
             code = damage(path)
-            moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-            aside = set_aside(path, moment) if code else None
+            aside = set_aside(path, _mark()) if code else None
             private.make_file(path)  # what SQLite makes beside it is like it
             connection = sqlite3.connect(path, isolation_level=None)
             undo.callback(connection.close)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
-            ledger = cls(connection, lock)
+            ledger = cls(connection, path, lock)
             ledger.damage = (code, aside.name) if aside else None
             schema.prepare(connection, lambda: ledger._remember(remember()))
             ledger._begin_anew()
@@ -135,12 +136,12 @@ class Ledger:
         with ExitStack() as undo:
             connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
             undo.callback(connection.close)
-            ledger = cls(connection, None)
+            ledger = cls(connection, path, None)
             try:
                 found = schema.version(connection)
             except sqlite3.DatabaseError as error:
                 if damage_told(error):
-                    raise _damaged() from error
+                    raise damaged() from error
                 raise
             if not found:
                 raise none  # a daemon was ended as it began
@@ -156,19 +157,45 @@ class Ledger:
             os.close(self._lock)
 
     @contextmanager
+    def set_aside_if_damaged(self) -> Iterator[None]:
+        """Have a ledger that shows to be damaged within this block made anew by the next start.
+
+        What showed it, a check at that start need not find. Raises StopError then.
+        """
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if not damage_told(error):
+                raise
+            self._connection.close()
+            raise damaged(set_aside(self._path, _mark())) from error
+
+    @contextmanager
     def together(self) -> Iterator[None]:
-        """Write all that is told within this block at once, with one wait for the disk."""
+        """Write all that is told within this block at once, with one wait for the disk.
+
+        Raises StopError if the file is not there any more: nobody would find what is written.
+        """
         if self._connection.in_transaction:
             yield
             return
+        if not self._is_there:
+            raise gone()
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
             self._forget_reported()
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            self._connection.rollback()  # of what a disk that fails has left of it
             raise
         self._connection.execute("COMMIT")
+
+    @property
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), self._state)
+        except FileNotFoundError:
+            return False
 
     # --- files ---
 
@@ -506,15 +533,6 @@ class Ledger:
         return job
 
 
-def _damaged() -> StopError:
-    return StopError(
-        "ledger-damaged",
-        expected="a ledger",
-        found="a file that is none any more",
-        todo="start the daemon, which makes it anew from the output and sets this one aside",
-    )
-
-
 def is_owned(state: Path) -> bool:
     """Tell whether a daemon has the state folder now."""
     return lockfile.is_taken(state / "lock")
@@ -531,3 +549,7 @@ def _locked(path: Path) -> int:
             todo="stop the other daemon or set another state folder",
         )
     return descriptor
+
+
+def _mark() -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
