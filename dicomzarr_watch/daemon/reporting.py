@@ -1,20 +1,24 @@
 """drop.json: written when nothing of a drop is under way any more, and only if it says news.
 
 Where originals go once it says that they are archived, it is written in between as well: in some
-inboxes something is always under way.
+inboxes something is always under way. What only ever had temporary names is no drop: once it has
+gone under its final name, nothing is left of it here.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from dicomzarr_watch.archive.disk import write_durably
 from dicomzarr_watch.daemon.watching import Watching
 from dicomzarr_watch.intake.bundles import Bundles
+from dicomzarr_watch.intake.listing import Entry
 from dicomzarr_watch.ledger.account import account, as_json
+from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log, Name
 
@@ -91,6 +95,9 @@ class Reporting:
     def _report(self, drop: str, *, is_quiet: bool) -> None:
         start_s = time.monotonic()
         jobs = {job.id: job for job in self._ledger.jobs(drop=drop)}
+        if not jobs and all(map(_went_on, self._ledger.files(drop))):
+            self._withdraw(drop)
+            return
         found = account(drop, self._ledger.files(drop), jobs)
         data = as_json(found)
         path = self._output / drop / "drop.json"
@@ -108,3 +115,17 @@ class Reporting:
         took_s = time.monotonic() - start_s
         if took_s > LONG_S:
             self._not_before_s[drop] = start_s + SHARE_OF_TIME * took_s
+
+    def _withdraw(self, drop: str) -> None:
+        """Take away the account of what was on its way here and came under another name."""
+        (self._output / drop / "drop.json").unlink(missing_ok=True)
+        with suppress(OSError):  # it was never made, or somebody else has put something there
+            (self._output / drop).rmdir()
+        self._failed.discard(drop)
+        self._untold.discard(drop)
+        self._ledger.note_reported(drop)
+
+
+def _went_on(file: FileRow) -> bool:
+    """Tell whether a file had a name that is on its way to another one, and has gone."""
+    return not file.is_present and Entry(file.path, file.identity).is_temporary

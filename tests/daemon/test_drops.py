@@ -176,6 +176,39 @@ def test_a_temporary_name_is_left_until_it_is_renamed(daemon: Daemon) -> None:
     assert brought_back(daemon.output / "part") == files
 
 
+@pytest.mark.parametrize("hidden", [".coming", "coming.part"])
+def test_a_folder_that_is_renamed_has_no_account_under_its_temporary_name(
+    tmp_path: Path, hidden: str
+) -> None:
+    with running(tmp_path, identifiers="plain", ready_marker=".ready") as daemon:
+        files = made(daemon.inbox / hidden / "1", 2)
+        (daemon.inbox / hidden / ".ready").touch()
+        daemon.wait("drop.finished", drop=hidden, ignored=3)  # the sender pauses
+        assert set(fates(daemon.output / hidden).values()) == {"ignored"}
+        (daemon.inbox / hidden).rename(daemon.inbox / "a")
+        daemon.wait("drop.finished", drop="a")
+        assert daemon.stop() == 0
+    assert [path.name for path in daemon.output.iterdir()] == ["a"]
+    assert brought_back(daemon.output / "a") == {f"1/{name}": c for name, c in files.items()}
+    assert len(daemon.all("drop.finished")) == 2
+
+
+def test_what_went_on_from_a_temporary_name_at_once_makes_no_folder(tmp_path: Path) -> None:
+    made(tmp_path / "inbox" / ".coming", 2)
+    made(tmp_path / "inbox" / "b", 1, series_uid="1.2.3")
+    with running(tmp_path, settle_s=3600.0) as daemon:
+        daemon.wait("series.arriving")  # so the other has been seen as well
+        assert daemon.stop() == 0
+    (tmp_path / "inbox" / ".coming").rename(tmp_path / "inbox" / "a")
+    _, daemon = once(tmp_path)
+    assert {path.name for path in daemon.output.iterdir()} == {"a", "b"}
+    assert len(daemon.all("drop.finished")) == 2
+    ledger = Ledger.read(tmp_path / "state")
+    (told,) = about(ledger, ".coming/0001.dcm")
+    ledger.close()
+    assert (told["outcome"], told["present"]) == ("ignored", False)
+
+
 def test_every_file_of_a_drop_has_one_outcome(daemon: Daemon) -> None:
     folder = daemon.place / "made" / "mixed"
     made(folder, 2, series_uid="1.2.12")
