@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -48,15 +49,23 @@ def encoded(folder: Path, count: int, **keywords: Any) -> None:
 
 
 def killed(
-    place: Path, inbox: Path, moments: Random, *, times: int, series: int
+    place: Path,
+    inbox: Path,
+    moments: Random,
+    *,
+    times: int,
+    series: int,
+    look: Callable[[], object] = lambda: None,
+    **settings: object,
 ) -> tuple[Daemon, list[str]]:
     """Kill a daemon or one of its processes over and over at random instants, then let it finish.
 
+    look: is called after each kill; a daemon of which only a child was killed goes on meanwhile.
     Returns the daemon that finished, and what was ever visible and not whole.
     """
     odd: list[str] = []
     whole: set[tuple[Path, int]] = set()
-    patience = {"max_attempts": times + 1, "retry_max_s": 0.2, "settle_s": 0.2}
+    patience = {"max_attempts": times + 1, "retry_max_s": 0.2, "settle_s": 0.2} | settings
     left = times
     while left:
         with running(place, inbox=inbox, **patience) as daemon:
@@ -72,6 +81,7 @@ def killed(
                     os.kill(victim, signal.SIGKILL)
                     left -= 1
                 odd += half_visible(daemon.output, whole)
+                look()
             daemon.kill()
     code, daemon = once(place, inbox=inbox, **patience)
     assert code == 0

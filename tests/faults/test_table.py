@@ -44,6 +44,11 @@ ROWS: Final = {
         "kills",
         "the same results as without",
     ),
+    "originals": Row(
+        "kill -9 in both of these ways, where `after_success` moves or deletes originals",
+        "kills",
+        "at any instant each in the inbox, or in an archive that gives it back",
+    ),
     "refusals": Row(
         "no space, no inodes, I/O error, read-only, too many open files, half a write, a write that"
         " was none: at every call on output, staging and state",
