@@ -28,7 +28,7 @@ SERIES: Final = 24
 KILLS: Final = 30
 EARLY: Final = (
     *("daemon.started", "watch.started", "series.arriving", "job.queued", "job.started"),
-    *("previous", "transcode", "headers", "plan", "write", "verify", "metadata", "publish"),
+    *("transcode", "headers", "plan", "write", "verify", "metadata", "publish"),
 )
 LATE: Final = (
     *("job.done", "drop.finished", "originals.cleared", "folders.removed", "daemon.stopped"),
