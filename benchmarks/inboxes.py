@@ -125,13 +125,13 @@ def finish(state: Path, inbox: Path) -> None:
             for uid in sorted({row.series_uid for row in rows}):
                 own = [row for row in rows if row.series_uid == uid]
                 sums = tally(SeriesFile(row.path, row.identity.stamp) for row in own)
-                job = ledger.offer(drop, uid, sums.fingerprint, sums.files, sums.bytes)
+                job = ledger.jobs.offer(drop, uid, sums.fingerprint, sums.files, sums.bytes)
                 assert job is not None
                 outcome = Outcome(Ended.DONE, "done", summary={"folder": "MR", "revision": 1})
-                after = ended(ledger.claim(job), outcome, 0.0, patience)
+                after = ended(ledger.jobs.claim(job), outcome, 0.0, patience)
                 ledger.settle(after, ((row.path, row.identity) for row in own))
-            ledger.note_reported(drop)
-    ledger.note_arriving([])
+            ledger.drops.note_reported(drop)
+    ledger.drops.note_arriving([])
     ledger.close()
 
 

@@ -17,6 +17,8 @@ from dicomzarr_watch.intake.census import Remembered
 from dicomzarr_watch.intake.inbox import Known
 from dicomzarr_watch.intake.listing import Listing, listing
 from dicomzarr_watch.intake.peek import Kind, Peek, peek
+from dicomzarr_watch.ledger.rows import FileRow
+from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.outcome import Ended, Outcome
 
 SERIES_UID = "1.2.826.0.1.3680043.8.498.1"
@@ -64,6 +66,12 @@ def outcome(how: Ended) -> Outcome:
     """Make an outcome of every kind."""
     summary = {"folder": "CT-1-abc", "revision": 2} if how is Ended.DONE else {}
     return Outcome(how, f"code-{how}", summary=summary)
+
+
+def present(ledger: Ledger) -> list[FileRow]:
+    """Return all that a ledger knows of the files in the inbox."""
+    found = (ledger.files.get(path) for path, *_ in ledger.files.present())
+    return [file for file in found if file is not None]
 
 
 def listed(inbox: Path) -> Listing:

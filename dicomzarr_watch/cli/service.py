@@ -81,9 +81,9 @@ def status(
     """Tell what the daemon is doing."""
     folder = _folder(config_file, state)
     ledger = Ledger.read(folder)
-    arriving = ledger.arriving()
-    counts = {found.value: count for found, count in ledger.counts().items()}
-    rejected = ledger.jobs(JobState.REJECTED)
+    arriving = ledger.drops.arriving()
+    counts = {found.value: count for found, count in ledger.jobs.counts().items()}
+    rejected = ledger.jobs.select(JobState.REJECTED)
     document = {
         "running": is_owned(folder),
         "arriving": [
@@ -117,7 +117,7 @@ def list_jobs(
     as_json: Json = False,
 ) -> None:
     """List the jobs, the oldest first."""
-    jobs = [job_facts(job) for job in _ledger(config_file, state).jobs(only, drop=drop)]
+    jobs = [job_facts(job) for job in _ledger(config_file, state).jobs.select(only, drop=drop)]
     if as_json:
         console.as_json(jobs)
         return
@@ -158,7 +158,7 @@ def retry(
 ) -> None:
     """Have the daemon try rejected jobs again, now or when it is started."""
     folder = _folder(config_file, state)
-    rejected = {job.id for job in Ledger.read(folder).jobs(JobState.REJECTED)}
+    rejected = {job.id for job in Ledger.read(folder).jobs.select(JobState.REJECTED)}
     wanted = rejected if every else set(numbers or [])
     for number in sorted(wanted - rejected):
         console.complain(f"job {number} is not rejected")

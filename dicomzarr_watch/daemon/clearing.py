@@ -102,10 +102,10 @@ class Clearing:
             return
         with suppress(OSError):  # an inbox that is away has no empty folders
             for one in self._settings.inbox.iterdir():
-                files = self._ledger.files(drop_of(one.name)) if one.is_dir() else ()
+                files = self._ledger.files.of_drop(drop_of(one.name)) if one.is_dir() else ()
                 cleared = (f.path for f in files if f.cleared and not outermost(f.path))
                 self._emptied.add(cleared, time.monotonic())
-        self._waiting = self._ledger.archived_drops()
+        self._waiting = self._ledger.files.archived_drops()
 
     def due(self) -> set[str]:
         """Remove folders that are empty; return the drops to be accounted for, and then taken."""
@@ -122,8 +122,8 @@ class Clearing:
                 self._take(drop)
 
     def _take(self, drop: str) -> None:
-        files = list(self._ledger.files(drop))
-        jobs = {job.id: job for job in self._ledger.jobs(drop=drop)}
+        files = list(self._ledger.files.of_drop(drop))
+        jobs = {job.id: job for job in self._ledger.jobs.select(drop=drop)}
         active = {job.series_uid for job in jobs.values() if job.state in ACTIVE}
         is_quiet = self._watching.is_quiet(drop) and not active
 
@@ -140,7 +140,7 @@ class Clearing:
         if unseen:
             self._unseen[drop] = unseen
         leaves = {path for leaver in left for path in leaver.paths}
-        self._ledger.note_clearing(marked - leaves - unseen, "")
+        self._ledger.files.note_clearing(marked - leaves - unseen, "")
         self._todo.pop(drop, None)
         if left:
             self._todo[drop] = deque(portions(left))
@@ -158,7 +158,7 @@ class Clearing:
                 self._todo[drop] = portions_left  # after the others
             if leavers:
                 paths = [path for leaver in leavers for path in leaver.paths]
-                self._ledger.note_clearing(paths, self._how)
+                self._ledger.files.note_clearing(paths, self._how)
                 self._under_way = _UnderWay(drop, leavers)
                 return self._task(drop, leavers)
         return None
@@ -176,7 +176,7 @@ class Clearing:
         for why in {found.code: found for found in kept.values()}.values():
             files = [of[path].file for path, found in kept.items() if found.code == why.code]
             self._keep(drop, files, why)
-        if not self._ledger.is_active(drop):
+        if not self._ledger.jobs.is_active(drop):
             self._bundles.put_away(drop)
         self._watching.look_soon()
 
@@ -218,7 +218,7 @@ class Clearing:
     def _may_leave(self, leaver: Leaver) -> bool:
         """Tell whether all that was decided over still holds."""
         for file in dict.fromkeys([leaver.file, *(file for file, _ in leaver.held)]):
-            now = self._ledger.file(file.path)
+            now = self._ledger.files.get(file.path)
             if now is None or (now.identity, now.job, now.is_present) != (
                 file.identity,
                 file.job,
@@ -227,7 +227,7 @@ class Clearing:
                 return False
             if not self._watching.is_complete(SeriesKey(file.drop, file.series_uid)):
                 return False
-        return not (leaver.is_bundle and self._ledger.is_active(leaver.file.drop))
+        return not (leaver.is_bundle and self._ledger.jobs.is_active(leaver.file.drop))
 
     def _task(self, drop: str, leavers: tuple[Leaver, ...]) -> Task:
         settings = self._settings

@@ -178,7 +178,7 @@ class _Loop:
             if time.monotonic() >= self._watching.next_look_s:
                 self._look(self._watching.look)
         self._drain()
-        is_left = self._ledger.has_rejected() or self._ledger.is_queued()
+        is_left = self._ledger.files.has_rejected() or self._ledger.jobs.is_queued()
         return 1 if is_once and is_left else 0
 
     def _say_of_surroundings(self) -> None:
@@ -231,11 +231,11 @@ class _Loop:
         self._log.info(
             Event.DAEMON_STOPPED,
             given_back=self._working.running,
-            queued=self._ledger.counts()[State.QUEUED],
+            queued=self._ledger.jobs.counts()[State.QUEUED],
             arriving=self._watching.arriving,
         )
 
     def _status(self) -> str:
-        counts = self._ledger.counts()
+        counts = self._ledger.jobs.counts()
         told = [f"{count} {state.value}" for state, count in counts.items() if count]
         return ", ".join([f"{self._watching.arriving} arriving", *told])

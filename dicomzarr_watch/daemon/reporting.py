@@ -56,7 +56,7 @@ class Reporting:
 
     def stir(self, drops: Iterable[str] | None = None) -> None:
         """Have drops looked at in the next report, or all that are not reported as they are."""
-        self._stirred |= self._ledger.unreported if drops is None else set(drops)
+        self._stirred |= self._ledger.drops.unreported if drops is None else set(drops)
 
     def report(self, *, is_last: bool = False) -> list[str]:
         """Write drop.json of those that have become quiet, and put away what their work needed.
@@ -66,7 +66,7 @@ class Reporting:
         now_s = time.monotonic()
         found, later = [], set()
         for drop in sorted(self._stirred):
-            is_quiet = self._watching.is_quiet(drop) and not self._ledger.is_active(drop)
+            is_quiet = self._watching.is_quiet(drop) and not self._ledger.jobs.is_active(drop)
             if not is_quiet and not self._is_pressing(drop, now_s):
                 continue
             if self._not_before_s.get(drop, now_s) > now_s and not is_last:
@@ -87,18 +87,19 @@ class Reporting:
         """Tell whether a drop with something under way is to be accounted for all the same."""
         if not self._is_clearing or not self._watching.is_there:
             return False
-        if self._restless_until_s.get(drop, now_s) > now_s or not self._ledger.has_archived(drop):
+        is_rest = self._restless_until_s.get(drop, now_s) > now_s
+        if is_rest or not self._ledger.files.has_archived(drop):
             return False
         self._restless_until_s[drop] = now_s + RESTLESS_S
         return True
 
     def _report(self, drop: str, *, is_quiet: bool) -> None:
         start_s = time.monotonic()
-        jobs = {job.id: job for job in self._ledger.jobs(drop=drop)}
-        if not jobs and all(map(_went_on, self._ledger.files(drop))):
+        jobs = {job.id: job for job in self._ledger.jobs.select(drop=drop)}
+        if not jobs and all(map(_went_on, self._ledger.files.of_drop(drop))):
             self._withdraw(drop)
             return
-        found = account(drop, self._ledger.files(drop), jobs)
+        found = account(drop, self._ledger.files.of_drop(drop), jobs)
         data = as_json(found)
         path = self._output / drop / "drop.json"
         # what is there after a failure need not be on disk
@@ -111,7 +112,7 @@ class Reporting:
             if drop in self._untold:
                 self._log.info(Event.DROP_FINISHED, drop=Name(drop), **found["counts"])
             self._untold.discard(drop)
-            self._ledger.note_reported(drop)
+            self._ledger.drops.note_reported(drop)
         took_s = time.monotonic() - start_s
         if took_s > LONG_S:
             self._not_before_s[drop] = start_s + SHARE_OF_TIME * took_s
@@ -123,7 +124,7 @@ class Reporting:
             (self._output / drop).rmdir()
         self._failed.discard(drop)
         self._untold.discard(drop)
-        self._ledger.note_reported(drop)
+        self._ledger.drops.note_reported(drop)
 
 
 def _went_on(file: FileRow) -> bool:

@@ -63,10 +63,10 @@ class Watching:
             rules = Rules(settings.settle_s, 0.0, 0.0)
         complete = {
             SeriesKey(job.drop, job.series_uid): job.fingerprint
-            for job in ledger.jobs()
+            for job in ledger.jobs.select()
             if job.state is not State.WITHDRAWN
         }
-        for row in ledger.archives():
+        for row in ledger.files.archives():
             if not self._is_unpacked(row):
                 complete.pop(SeriesKey(row.drop, row.series_uid), None)  # to be offered again
         known = _remembered(ledger)
@@ -77,7 +77,7 @@ class Watching:
             complete=complete,
             bundles=bundles if settings.archive_depth else None,
             marker=settings.ready_marker or "",
-            has_gap=lambda key: bool(gaps(ledger.instance_numbers(key.drop, key.uid))),
+            has_gap=lambda key: bool(gaps(ledger.files.instance_numbers(key.drop, key.uid))),
         )
         self._wakeup = Wakeup(settings.inbox, self._stir)
         self._silence = Silence()
@@ -188,19 +188,20 @@ class Watching:
             self._unoffered = {k: t for k, t in self._unoffered.items() if not self._offered(k, t)}
 
     def _offered(self, key: SeriesKey, tally: Tally) -> bool:
-        if not is_of_bundle(key.uid) and self._ledger.is_archived(key.drop, key.uid):
+        if not is_of_bundle(key.uid) and self._ledger.files.is_archived(key.drop, key.uid):
             return True  # some files went, none came
-        others = self._ledger.jobs(State.QUEUED, drop=key.drop, series_uid=key.uid)
+        others = self._ledger.jobs.select(State.QUEUED, drop=key.drop, series_uid=key.uid)
         fingerprint = tally.fingerprint
-        job = self._ledger.offer(key.drop, key.uid, fingerprint, tally.files, tally.bytes)
+        job = self._ledger.jobs.offer(key.drop, key.uid, fingerprint, tally.files, tally.bytes)
         if job is None:
             return False
         for other in others:
             if other.id != job.id:
                 self._log.info(Event.JOB_WITHDRAWN, **told(other), code=FILES_CHANGED)
         if job.state is State.DONE and is_of_bundle(key.uid):
-            lost = [row for row in self._ledger.files(*astuple(key)) if not self._is_unpacked(row)]
-            job = self._ledger.retry(job) if lost else job
+            rows = self._ledger.files.of_series(*astuple(key))
+            lost = [row for row in rows if not self._is_unpacked(row)]
+            job = self._ledger.jobs.retry(job) if lost else job
         if job.state is State.QUEUED:
             self._log.info(Event.JOB_QUEUED, **told(job), files=job.files)
         return True
@@ -268,7 +269,8 @@ class Watching:
             del self._arriving[key]
         if news or over:
             rows = [ArrivingRow(k.drop, k.uid, *of) for k, of in news.items()]
-            self._ledger.note_arriving([*rows, *(ArrivingRow(k.drop, k.uid, "", 0) for k in over)])
+            rows += [ArrivingRow(k.drop, k.uid, "", 0) for k in over]
+            self._ledger.drops.note_arriving(rows)
         for arrival in sight.arrivals:
             if arrival.key in news:
                 self._unoffered.pop(arrival.key, None)
@@ -310,7 +312,7 @@ def _row(known: Known) -> FileRow:
 
 def _remembered(ledger: Ledger) -> Iterator[Remembered]:
     """Yield what `_row` wrote down of the files that were in the inbox."""
-    for path, stamp, kind, uid, is_truncated in ledger.present():
+    for path, stamp, kind, uid, is_truncated in ledger.files.present():
         own = uid if kind in (Kind.DICOM, Kind.BUNDLE) else None
         is_left_alone = kind == Kind.NOT_DICOM and form(path) and not outermost(path)
         is_unread = kind == Kind.UNREADABLE or bool(is_left_alone)

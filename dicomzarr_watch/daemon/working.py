@@ -98,7 +98,7 @@ class Working:
     def is_over(self) -> bool:
         """Whether no job is under way, and none waits that has not failed often enough."""
         most = self._settings.max_attempts
-        is_vain = self._pauses >= most or not self._ledger.is_queued(most_tries=most)
+        is_vain = self._pauses >= most or not self._ledger.jobs.is_queued(most_tries=most)
         return is_vain and not self._running
 
     @property
@@ -109,7 +109,7 @@ class Working:
             return 0.0
         if self._pauses:
             return max(0.0, self._paused_until - now) if not self._running else float("inf")
-        return self._ledger.next_due_at(now) - now
+        return self._ledger.jobs.next_due_at(now) - now
 
     def go_on(self) -> set[str]:
         """Take in what has ended and start what is due; return the drops of what has ended.
@@ -148,7 +148,7 @@ class Working:
         with self._ledger.together():
             self.take_in(is_ending=True)
             for attempt in self._running.values():
-                self._ledger.give_back(attempt.job)
+                self._ledger.jobs.give_back(attempt.job)
 
     def take_in(self, *, is_ending: bool = False) -> set[str]:
         """Record and say how jobs ended; return their drops.
@@ -173,9 +173,9 @@ class Working:
 
     def _grant_retries(self) -> None:
         for number in wished_retries(self._settings.state):
-            job = self._ledger.job(number)
+            job = self._ledger.jobs.get(number)
             if job is not None and job.state is State.REJECTED:
-                job = self._ledger.retry(job)
+                job = self._ledger.jobs.retry(job)
                 self._log.info(Event.JOB_QUEUED, **told(job), files=job.files)
             granted(self._settings.state, number)
 
@@ -189,11 +189,11 @@ class Working:
             return []
         due = self._due(now, room)
         for job in due.outdated:
-            self._ledger.withdraw(job)
+            self._ledger.jobs.withdraw(job)
             self._log.info(Event.JOB_WITHDRAWN, **told(job), code=FILES_CHANGED)
         for attempt, lack in due.large:
             self._put_off(attempt.job, of_error(lack))
-        return [replace(one, job=self._ledger.claim(one.job)) for one in due.fit]
+        return [replace(one, job=self._ledger.jobs.claim(one.job)) for one in due.fit]
 
     def _due(self, now: float, room: int) -> _Due:
         """Return jobs that can start, and those on the way that cannot.
@@ -204,7 +204,7 @@ class Working:
         found = _Due([], [], [])
         under_way = [*self._running.values()]
         is_doubtful = any(attempt.job.losses for attempt in under_way)
-        with closing(self._ledger.due(now)) as due:
+        with closing(self._ledger.jobs.due(now)) as due:
             for job in due:
                 key = _key(job)
                 tally = self._watching.tally(key)
@@ -228,9 +228,9 @@ class Working:
 
     def _attempt(self, job: Job) -> _Attempt:
         """Return what becomes of a job that is queued if it starts now."""
-        files = tuple(self._ledger.files(job.drop, job.series_uid))
+        files = tuple(self._ledger.files.of_series(job.drop, job.series_uid))
         task = self._task(claimed(job), files)
-        carried_bytes = self._ledger.carried_bytes(job.drop, job.series_uid)
+        carried_bytes = self._ledger.files.carried_bytes(job.drop, job.series_uid)
         return _Attempt(job, files, task, self._room.need(task, carried_bytes))
 
     def _put_off(self, job: Job, outcome: Outcome) -> None:
@@ -241,7 +241,7 @@ class Working:
         self._say_paused(outcome)
 
     def _is_queued(self, number: int) -> bool:
-        job = self._ledger.job(number)
+        job = self._ledger.jobs.get(number)
         return job is not None and job.state is State.QUEUED
 
     def _start(self, attempt: _Attempt) -> None:

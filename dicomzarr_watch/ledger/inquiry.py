@@ -56,14 +56,14 @@ def job_facts(job: Job) -> dict[str, Any]:
 def _file(ledger: Ledger, what: str) -> list[dict[str, Any]]:
     starts = [0, *(at + 1 for at, letter in enumerate(what) if letter == "/")]
     for start in starts:
-        file = ledger.file(what[start:])
+        file = ledger.files.get(what[start:])
         if file is not None:
             return [_file_facts(ledger, file)]
     return []
 
 
 def _file_facts(ledger: Ledger, file: FileRow) -> dict[str, Any]:
-    went_through = ledger.job(file.job) if file.job else None
+    went_through = ledger.jobs.get(file.job) if file.job else None
     outcome, code = fate(file, went_through)
     found: dict[str, Any] = {
         "file": file.path,
@@ -79,7 +79,7 @@ def _file_facts(ledger: Ledger, file: FileRow) -> dict[str, Any]:
     if file.kind not in ("dicom", "archive"):
         return found | {"why": file.kind}
     job = went_through or _latest(ledger, file)
-    arriving = [a for a in ledger.arriving() if (a.drop, a.series_uid) == _key(file)]
+    arriving = [a for a in ledger.drops.arriving() if (a.drop, a.series_uid) == _key(file)]
     why = _waits(arriving[0]) if arriving else _stands(job) if job else "it was just seen"
     return found | {"series": file.series_uid, "why": why} | (job_facts(job) if job else {})
 
@@ -90,7 +90,7 @@ def _key(file: FileRow) -> tuple[str, str]:
 
 def _latest(ledger: Ledger, file: FileRow) -> Job | None:
     """Return the job that the series of a file is in now, which may not have begun yet."""
-    jobs = ledger.jobs(drop=file.drop, series_uid=file.series_uid)
+    jobs = ledger.jobs.select(drop=file.drop, series_uid=file.series_uid)
     return next((j for j in reversed(jobs) if j.state is not State.WITHDRAWN), None)
 
 
@@ -107,13 +107,13 @@ def _waits(row: ArrivingRow) -> str:
 def _series(ledger: Ledger, what: str) -> list[dict[str, Any]]:
     arriving = [
         {"series": a.series_uid, "drop": a.drop, "files": a.files, "why": _waits(a)}
-        for a in ledger.arriving()
+        for a in ledger.drops.arriving()
         if a.series_uid == what
     ]
-    jobs = ledger.jobs(series_uid=what)
+    jobs = ledger.jobs.select(series_uid=what)
     return arriving + [job_facts(job) | {"why": _stands(job)} for job in jobs]
 
 
 def _job(ledger: Ledger, what: str) -> list[dict[str, Any]]:
-    job = ledger.job(int(what)) if what.isdecimal() else None
+    job = ledger.jobs.get(int(what)) if what.isdecimal() else None
     return [job_facts(job) | {"why": _stands(job)}] if job else []

@@ -182,6 +182,6 @@ def test_working_off_what_is_there_ends_without_room(tmp_path: Path) -> None:
     assert len(daemon.all("output.paused")) == 1
     assert daemon.all("job.started") == []
     ledger = Ledger.read(daemon.state)
-    (job,) = ledger.jobs()
+    (job,) = ledger.jobs.select()
     ledger.close()
     assert (job.tries, job.attempts) == (5, 0)

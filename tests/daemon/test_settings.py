@@ -116,7 +116,7 @@ def test_a_job_that_daemons_are_lost_over_is_given_up_and_told(tmp_path: Path) -
     once(tmp_path, command=FAULTY, FAULTS=tmp_path, max_attempts=1)
     for _ in range(MOST_LOSSES):
         ledger = Ledger.own(tmp_path / "state")
-        ledger.claim(ledger.jobs()[0])
+        ledger.jobs.claim(ledger.jobs.select()[0])
         ledger.close()  # as if killed: it has not been given back
     code, daemon = once(tmp_path)
     (rejected,) = daemon.all("job.rejected")

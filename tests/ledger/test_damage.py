@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from inbox_files import identity
+from inbox_files import identity, present
 
 from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.ledger.damage import damage
@@ -59,7 +59,7 @@ def test_a_damaged_ledger_is_set_aside_and_made_anew(
     broken = happen(filled(tmp_path))
     (tmp_path / "ledger.sqlite").write_bytes(broken)
     ledger = Ledger.own(tmp_path, lambda: [([JOB], [FILE])])
-    assert (ledger.jobs(), list(ledger.files())) == ([JOB], [FILE])
+    assert (ledger.jobs.select(), present(ledger)) == ([JOB], [FILE])
     assert ledger.damage is not None
     code, name = ledger.damage
     assert code in ("ledger-damaged", "no-database")
@@ -85,7 +85,7 @@ def test_a_ledger_of_a_version_that_nobody_knows_any_more_is_made_anew(tmp_path:
     ledger = Ledger.own(tmp_path, lambda: [([JOB], [FILE])])
     assert ledger.damage is not None
     assert ledger.damage[0] == "ledger-version"
-    assert ledger.jobs() == [JOB]
+    assert ledger.jobs.select() == [JOB]
     ledger.close()
 
 
@@ -96,10 +96,10 @@ def test_a_new_ledger_knows_all_that_it_is_told_or_is_still_to_be_made(tmp_path:
     with pytest.raises(KeyboardInterrupt):
         Ledger.own(tmp_path, interrupted)
     ledger = Ledger.own(tmp_path, lambda: [([JOB], [FILE])])
-    assert ledger.jobs() == [JOB]
+    assert ledger.jobs.select() == [JOB]
     ledger.close()
     ledger = Ledger.own(tmp_path, interrupted)  # which is asked no more
-    assert (ledger.jobs(), ledger.damage, ledger.rebuilt) == ([JOB], None, {})
+    assert (ledger.jobs.select(), ledger.damage, ledger.rebuilt) == ([JOB], None, {})
     ledger.close()
 
 
@@ -108,8 +108,8 @@ def test_a_job_whose_number_is_taken_has_another_one_with_its_files(tmp_path: Pa
     loose = replace(JOB, id=-1, drop="third"), replace(FILE, path="t/1", drop="third", job=-1)
     told = [([JOB], [FILE]), *(([job], [file]) for job, file in (other, loose))]
     ledger = Ledger.own(tmp_path, lambda: told)
-    numbers = {job.drop: job.id for job in ledger.jobs()}
+    numbers = {job.drop: job.id for job in ledger.jobs.select()}
     assert numbers["drop"] == 7
     assert len(set(numbers.values())) == 3
-    assert {file.drop: file.job for file in ledger.files()} == numbers
+    assert {file.drop: file.job for file in present(ledger)} == numbers
     ledger.close()

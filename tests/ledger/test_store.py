@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from inbox_files import identity, outcome
+from inbox_files import identity, outcome, present
 
 from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.identity import Identity
@@ -41,7 +41,7 @@ def test_a_file_that_changed_has_not_gone_through_its_job_any_more(tmp_path: Pat
     with owned(tmp_path) as ledger:
         archived(ledger, FILE)
         ledger.record([replace(FILE, identity=identity(size=101))])
-        assert [row.job for row in ledger.files()] == [None]
+        assert [row.job for row in present(ledger)] == [None]
 
 
 def test_promise_1_a_file_that_comes_back_as_it_was_is_still_archived(tmp_path: Path) -> None:
@@ -49,28 +49,28 @@ def test_promise_1_a_file_that_comes_back_as_it_was_is_still_archived(tmp_path: 
     with owned(tmp_path) as ledger:
         job = archived(ledger, FILE)
         ledger.record([], GONE)
-        assert list(ledger.files()) == []
+        assert present(ledger) == []
         ledger.record([FILE])
-        assert list(ledger.files()) == [replace(FILE, job=job.id)]
+        assert present(ledger) == [replace(FILE, job=job.id)]
 
 
 def test_what_only_the_archive_has_of_a_series_is_weighed(tmp_path: Path) -> None:
     with owned(tmp_path) as ledger:
         archived(ledger, FILE)
         others = (FILE.drop, "1.3"), ("other", FILE.series_uid)
-        weighed = [ledger.carried_bytes(FILE.drop, FILE.series_uid)]
+        weighed = [ledger.files.carried_bytes(FILE.drop, FILE.series_uid)]
         ledger.record([replace(FILE, path="drop/2.dcm")], [*GONE, ("drop/2.dcm", FILE.drop)])
-        weighed.append(ledger.carried_bytes(FILE.drop, FILE.series_uid))
+        weighed.append(ledger.files.carried_bytes(FILE.drop, FILE.series_uid))
         assert weighed == [0, FILE.identity.size]
-        assert [ledger.carried_bytes(*other) for other in others] == [0, 0]
+        assert [ledger.files.carried_bytes(*other) for other in others] == [0, 0]
 
 
 def archived(ledger: Ledger, file: FileRow) -> Job:
     """Take a series of one file through its job."""
     ledger.record([file])
-    job = ledger.offer(file.drop, file.series_uid, "x", 1, file.identity.size)
+    job = ledger.jobs.offer(file.drop, file.series_uid, "x", 1, file.identity.size)
     assert job is not None
-    done = ended(ledger.claim(job), outcome(Ended.DONE), 0.0, PATIENCE)
+    done = ended(ledger.jobs.claim(job), outcome(Ended.DONE), 0.0, PATIENCE)
     return ledger.settle(done, [(file.path, file.identity)])
 
 
@@ -78,13 +78,13 @@ def test_a_file_that_changed_meanwhile_did_not_go_through_the_job_that_ends(tmp_
     changed = replace(FILE, identity=identity(size=101))
     with owned(tmp_path) as ledger:
         ledger.record([FILE])
-        job = ledger.offer(FILE.drop, FILE.series_uid, "x", 1, 100)
+        job = ledger.jobs.offer(FILE.drop, FILE.series_uid, "x", 1, 100)
         assert job is not None
-        job = ledger.claim(job)
+        job = ledger.jobs.claim(job)
         ledger.record([changed])
         done = ended(job, outcome(Ended.DONE), 0.0, PATIENCE)
         ledger.settle(done, [(FILE.path, FILE.identity)])
-        assert list(ledger.files()) == [changed]
+        assert present(ledger) == [changed]
 
 
 def test_of_a_series_there_are_the_dicom_files_in_the_inbox(tmp_path: Path) -> None:
@@ -99,7 +99,9 @@ def test_of_a_series_there_are_the_dicom_files_in_the_inbox(tmp_path: Path) -> N
     ]
     with owned(tmp_path) as ledger:
         ledger.record(rows, [("drop/gone", "drop")])
-        found = [[row.path for row in ledger.files("drop", uid)] for uid in ("1.2", "", "1.3")]
+        found = [
+            [row.path for row in ledger.files.of_series("drop", uid)] for uid in ("1.2", "", "1.3")
+        ]
     assert found == [["drop/1.dcm", "drop/2.dcm"], ["drop/bare"], []]
 
 
@@ -109,10 +111,10 @@ def test_any_name_of_the_file_system_is_kept_as_it_is(tmp_path: Path, name: byte
     row = replace(FILE, path=path, drop=os.fsdecode(name))
     with owned(tmp_path) as ledger:
         archived(ledger, row)
-        assert list(ledger.files(row.drop)) == [replace(row, job=1)]
-        assert [job.drop for job in ledger.jobs(drop=row.drop)] == [row.drop]
+        assert list(ledger.files.of_drop(row.drop)) == [replace(row, job=1)]
+        assert [job.drop for job in ledger.jobs.select(drop=row.drop)] == [row.drop]
         ledger.record([], [(path, row.drop)])
-        assert list(ledger.files()) == []
+        assert present(ledger) == []
 
 
 def test_the_numbers_of_a_file_are_kept_to_the_last_bit(tmp_path: Path) -> None:
@@ -120,7 +122,7 @@ def test_the_numbers_of_a_file_are_kept_to_the_last_bit(tmp_path: Path) -> None:
     row = replace(FILE, identity=Identity(largest, largest, -1, largest))
     with owned(tmp_path) as ledger:
         ledger.record([row])
-        assert list(ledger.files()) == [row]
+        assert present(ledger) == [row]
 
 
 # --- who has it ---
@@ -168,7 +170,7 @@ def test_a_ledger_whose_daemon_ended_as_it_began_is_none_and_is_made_anew(tmp_pa
         Ledger.read(tmp_path)
     assert error.value.code == "no-ledger"
     with owned(tmp_path) as ledger:
-        assert ledger.jobs() == []
+        assert ledger.jobs.select() == []
 
 
 @pytest.mark.parametrize("opened", [Ledger.own, Ledger.read])
@@ -211,12 +213,12 @@ def test_the_ledger_of_version_3_is_taken_over_with_all_that_it_says(tmp_path: P
         Ledger.read(tmp_path)
     assert (error.value.code, error.value.found) == ("ledger-version", "3")
     with owned(tmp_path) as ledger:
-        first, second = ledger.files("drop")
+        first, second = ledger.files.of_drop("drop")
         assert second == replace(FILE, job=job.id)
         assert first.gone_at is not None
         assert replace(first, gone_at=None) == gone
-        assert ledger.jobs() == [job]
-        assert ledger.unreported == {"drop"}
+        assert ledger.jobs.select() == [job]
+        assert ledger.drops.unreported == {"drop"}
         ledger.record([gone])
 
 
@@ -225,9 +227,9 @@ def test_when_a_file_went_is_kept_until_it_is_back(tmp_path: Path) -> None:
         archived(ledger, FILE)
         ledger.record([], GONE, now=7.0)
         ledger.record([], GONE, now=8.0)
-        assert [row.gone_at for row in ledger.files("drop")] == [7.0]
+        assert [row.gone_at for row in ledger.files.of_drop("drop")] == [7.0]
         ledger.record([FILE])
-        assert [row.gone_at for row in ledger.files("drop")] == [None]
+        assert [row.gone_at for row in ledger.files.of_drop("drop")] == [None]
 
 
 # --- what is on disk ---
@@ -236,21 +238,20 @@ def test_when_a_file_went_is_kept_until_it_is_back(tmp_path: Path) -> None:
 def test_what_is_written_is_on_disk_when_a_call_returns(tmp_path: Path) -> None:
     """WAL, and an fsync at every commit: pragmas are requests, so what holds is asked for."""
     with owned(tmp_path) as ledger:
-        connection = ledger._connection
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert ledger._database.one("PRAGMA journal_mode") == "wal"
+        assert ledger._database.one("PRAGMA synchronous") == 2
 
 
 def test_what_arrives_is_kept_until_it_is_waited_for_no_more(tmp_path: Path) -> None:
     row, other = ArrivingRow("drop", "1.2", "settle", 3), ArrivingRow("drop", "1.3", "settle", 1)
     held = replace(row, waits_for="truncated", files=4)
     with owned(tmp_path) as ledger:
-        ledger.note_arriving([row, other])
-        assert ledger.arriving() == (row, other)
-        ledger.note_arriving([held, replace(other, waits_for="")])
-        assert ledger.arriving() == (held,)
+        ledger.drops.note_arriving([row, other])
+        assert ledger.drops.arriving() == (row, other)
+        ledger.drops.note_arriving([held, replace(other, waits_for="")])
+        assert ledger.drops.arriving() == (held,)
     with owned(tmp_path) as ledger:
-        assert ledger.arriving() == ()  # who starts has seen nothing arrive yet
+        assert ledger.drops.arriving() == ()  # who starts has seen nothing arrive yet
 
 
 def test_what_is_told_together_is_written_at_once_or_not_at_all(tmp_path: Path) -> None:
@@ -258,20 +259,20 @@ def test_what_is_told_together_is_written_at_once_or_not_at_all(tmp_path: Path) 
         reader = Ledger.read(tmp_path)
         with ledger.together():
             ledger.record([FILE])
-            ledger.offer("drop", "1.2", "x", 1, 100)
-            assert (list(reader.files()), reader.jobs()) == ([], [])
-        assert (len(list(reader.files())), len(reader.jobs())) == (1, 1)
+            ledger.jobs.offer("drop", "1.2", "x", 1, 100)
+            assert (present(reader), reader.jobs.select()) == ([], [])
+        assert (len(present(reader)), len(reader.jobs.select())) == (1, 1)
 
         def told_and_interrupted() -> None:
             with ledger.together():
-                ledger.claim(ledger.jobs()[0])
+                ledger.jobs.claim(ledger.jobs.select()[0])
                 with ledger.together():
                     ledger.record([], GONE)
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             told_and_interrupted()
-        assert (len(list(reader.files())), reader.jobs()[0].state) == (1, State.QUEUED)
+        assert (len(present(reader)), reader.jobs.select()[0].state) == (1, State.QUEUED)
         reader.close()
 
 
@@ -279,50 +280,50 @@ def test_a_drop_is_to_be_reported_until_it_has_been_as_it_is(tmp_path: Path) -> 
     with owned(tmp_path) as ledger:
         job = archived(ledger, FILE)
         ledger.record([replace(FILE, path="other/1.dcm", drop="other")])
-        assert ledger.unreported == {"drop", "other"}
-        ledger.note_reported("drop")
-        ledger.note_reported("other")
+        assert ledger.drops.unreported == {"drop", "other"}
+        ledger.drops.note_reported("drop")
+        ledger.drops.note_reported("other")
         ledger.record([], [("other/1.dcm", "other")])
-        assert ledger.unreported == {"other"}
+        assert ledger.drops.unreported == {"other"}
     with owned(tmp_path) as ledger:
-        assert ledger.unreported == {"other"}
-        ledger.note_reported("other")
+        assert ledger.drops.unreported == {"other"}
+        ledger.drops.note_reported("other")
         ledger.settle(job, [])
-        assert ledger.unreported == {"drop"}
-        ledger.note_reported("drop")
+        assert ledger.drops.unreported == {"drop"}
+        ledger.drops.note_reported("drop")
     with owned(tmp_path) as ledger:  # the last was not on disk: reported once more, and no harm
-        assert ledger.unreported == {"drop"}
+        assert ledger.drops.unreported == {"drop"}
 
 
 def test_jobs_that_are_due_come_in_the_order_in_which_they_are(tmp_path: Path) -> None:
     with owned(tmp_path) as ledger:
-        jobs = [ledger.offer("drop", f"1.{n}", "x", 1, 100) for n in range(4)]
+        jobs = [ledger.jobs.offer("drop", f"1.{n}", "x", 1, 100) for n in range(4)]
         late, soon, running, fresh = (job for job in jobs if job is not None)
         for job, now in ((late, 20.0), (soon, 10.0)):
-            ledger.settle(ended(ledger.claim(job), outcome(Ended.RETRY), now, PATIENCE), [])
-        ledger.claim(running)
-        assert [j.id for j in ledger.due(5.0)] == [fresh.id]
-        assert [j.id for j in ledger.due(15.0)] == [fresh.id, soon.id]
-        assert [j.id for j in ledger.due(99.0)] == [fresh.id, soon.id, late.id]
-        assert ledger.next_due_at(5.0) == pytest.approx(10.75)
-        assert ledger.next_due_at(15.0) == pytest.approx(20.75)
-        assert ledger.next_due_at(99.0) == float("inf")
-        assert (ledger.is_queued(most_tries=1), ledger.is_queued()) == (True, True)
-        ledger.withdraw(fresh)
-        assert (ledger.is_queued(most_tries=1), ledger.is_queued()) == (False, True)
+            ledger.settle(ended(ledger.jobs.claim(job), outcome(Ended.RETRY), now, PATIENCE), [])
+        ledger.jobs.claim(running)
+        assert [j.id for j in ledger.jobs.due(5.0)] == [fresh.id]
+        assert [j.id for j in ledger.jobs.due(15.0)] == [fresh.id, soon.id]
+        assert [j.id for j in ledger.jobs.due(99.0)] == [fresh.id, soon.id, late.id]
+        assert ledger.jobs.next_due_at(5.0) == pytest.approx(10.75)
+        assert ledger.jobs.next_due_at(15.0) == pytest.approx(20.75)
+        assert ledger.jobs.next_due_at(99.0) == float("inf")
+        assert (ledger.jobs.is_queued(most_tries=1), ledger.jobs.is_queued()) == (True, True)
+        ledger.jobs.withdraw(fresh)
+        assert (ledger.jobs.is_queued(most_tries=1), ledger.jobs.is_queued()) == (False, True)
 
 
 def test_a_small_drop_does_not_wait_for_all_of_a_huge_one(tmp_path: Path) -> None:
     def offered(drop: str, count: int) -> None:
         for n in range(count):
-            ledger.offer(drop, f"1.{n}", "x", 1, 100)
+            ledger.jobs.offer(drop, f"1.{n}", "x", 1, 100)
 
     def started(count: int) -> list[str]:
         found = []
         for _ in range(count):
-            with closing(ledger.due(1.0)) as due:
+            with closing(ledger.jobs.due(1.0)) as due:
                 job = next(due)
-            ledger.claim(job)
+            ledger.jobs.claim(job)
             found.append(job.drop)
         return found
 
@@ -341,8 +342,8 @@ def test_a_small_drop_does_not_wait_for_all_of_a_huge_one(tmp_path: Path) -> Non
 def test_drops_of_one_series_come_in_the_order_in_which_they_came(tmp_path: Path) -> None:
     with owned(tmp_path) as ledger:
         for name in "cab":
-            ledger.offer(name, "1.2", "x", 1, 100)
-        assert [job.drop for job in ledger.due(1.0)] == ["c", "a", "b"]
+            ledger.jobs.offer(name, "1.2", "x", 1, 100)
+        assert [job.drop for job in ledger.jobs.due(1.0)] == ["c", "a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -362,12 +363,12 @@ def test_only_a_file_that_is_in_the_inbox_is_a_rejected_one(
     with owned(tmp_path) as ledger:
         row = replace(FILE, kind=kind)
         ledger.record([row])
-        job = ledger.offer("drop", "1.2", "x", 1, 100)
+        job = ledger.jobs.offer("drop", "1.2", "x", 1, 100)
         assert job is not None
-        after = ended(ledger.claim(job), outcome(how), 0.0, PATIENCE)
+        after = ended(ledger.jobs.claim(job), outcome(how), 0.0, PATIENCE)
         ledger.settle(after, [(row.path, row.identity)])
         ledger.record([], [] if is_present else GONE)
-        assert ledger.has_rejected() is is_rejected
+        assert ledger.files.has_rejected() is is_rejected
 
 
 def test_a_failure_half_way_changes_nothing(tmp_path: Path) -> None:
@@ -380,9 +381,9 @@ def test_a_failure_half_way_changes_nothing(tmp_path: Path) -> None:
 
         with pytest.raises(KeyboardInterrupt):
             ledger.record(failing(), GONE)
-        assert list(ledger.files()) == [FILE]
+        assert present(ledger) == [FILE]
         ledger.record([], GONE)
-        assert list(ledger.files()) == []
+        assert present(ledger) == []
 
 
 CLAIMING = """
@@ -390,7 +391,7 @@ import sys
 from pathlib import Path
 from dicomzarr_watch.ledger.store import Ledger
 ledger = Ledger.own(Path(sys.argv[1]))
-ledger.claim(ledger.offer("drop", "1.2", "x", 1, 100))
+ledger.jobs.claim(ledger.jobs.offer("drop", "1.2", "x", 1, 100))
 print("claimed", flush=True)
 sys.stdin.read()
 """
@@ -402,13 +403,15 @@ def test_promise_7_a_daemon_killed_between_claim_and_end_gives_the_attempt_back(
     _lose_a_daemon(tmp_path)
     reader = Ledger.read(tmp_path)
     # recorded before the attempt began, or nobody would know of it now
-    assert [(job.state, job.attempts) for job in reader.jobs()] == [(State.RUNNING, 1)]
+    assert [(job.state, job.attempts) for job in reader.jobs.select()] == [(State.RUNNING, 1)]
     reader.close()
     assert not is_owned(tmp_path)
     with owned(tmp_path) as ledger:
-        assert [(j.state, j.attempts, j.losses) for j in ledger.jobs()] == [(State.QUEUED, 0, 1)]
-        assert tuple(ledger.jobs()) == ledger.lost
-        assert ledger.offer("drop", "1.2", "x", 1, 100) == ledger.jobs()[0]
+        assert [(j.state, j.attempts, j.losses) for j in ledger.jobs.select()] == [
+            (State.QUEUED, 0, 1)
+        ]
+        assert tuple(ledger.jobs.select()) == ledger.lost
+        assert ledger.jobs.offer("drop", "1.2", "x", 1, 100) == ledger.jobs.select()[0]
     with owned(tmp_path) as ledger:
         assert ledger.lost == ()
 
@@ -429,22 +432,22 @@ def _lose_a_daemon(state: Path) -> None:
 def test_a_job_that_every_daemon_is_lost_over_is_rejected_with_its_files(tmp_path: Path) -> None:
     with owned(tmp_path) as ledger:
         ledger.record([FILE])
-        job = ledger.offer(FILE.drop, FILE.series_uid, "x", 1, 100)
+        job = ledger.jobs.offer(FILE.drop, FILE.series_uid, "x", 1, 100)
         assert job is not None
     for _ in range(MOST_LOSSES):
         with owned(tmp_path) as ledger:
-            (job,) = ledger.jobs()
-            ledger.claim(job)
+            (job,) = ledger.jobs.select()
+            ledger.jobs.claim(job)
     with owned(tmp_path) as ledger:
         assert [(j.state, j.code) for j in ledger.lost] == [(State.REJECTED, DAEMON_LOST)]
-        assert [row.job for row in ledger.files()] == [job.id]
-        assert ledger.unreported == {"drop"}
+        assert [row.job for row in present(ledger)] == [job.id]
+        assert ledger.drops.unreported == {"drop"}
 
 
 def test_a_job_that_is_given_back_in_good_order_has_lost_no_daemon(tmp_path: Path) -> None:
     with owned(tmp_path) as ledger:
-        job = ledger.offer("drop", "1.2", "x", 1, 100)
+        job = ledger.jobs.offer("drop", "1.2", "x", 1, 100)
         assert job is not None
-        assert ledger.give_back(ledger.claim(job)) == job
+        assert ledger.jobs.give_back(ledger.jobs.claim(job)) == job
     with owned(tmp_path) as ledger:
-        assert ledger.jobs() == [job]
+        assert ledger.jobs.select() == [job]

@@ -12,7 +12,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from inbox_files import outcome
+from inbox_files import outcome, present
 
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.ledger.jobs import ACTIVE, Job, Patience, State, ended, lost
@@ -87,7 +87,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(of=series, fingerprint=st.sampled_from("xyz"))
     def offer(self, of: tuple[str, str], fingerprint: str) -> None:
-        found = self.ledger.offer(*of, fingerprint, 3, 300)
+        found = self.ledger.jobs.offer(*of, fingerprint, 3, 300)
         rivals = [j for j in self.jobs.values() if (j.drop, j.series_uid) == of]
         same = next((j for j in rivals if j.fingerprint == fingerprint), None)
         if same and same.state is not State.WITHDRAWN:
@@ -109,7 +109,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def claim(self, data: st.DataObject) -> None:
         job = data.draw(st.sampled_from(self.in_state(State.QUEUED)))
-        found = self.ledger.claim(job)
+        found = self.ledger.jobs.claim(job)
         assert found == replace(job, state=State.RUNNING, attempts=job.attempts + 1, code="")
         self.jobs[job.id] = found
 
@@ -133,7 +133,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def give_back(self, data: st.DataObject) -> None:
         job = data.draw(st.sampled_from(self.in_state(State.RUNNING)))
-        self.jobs[job.id] = self.ledger.give_back(job)
+        self.jobs[job.id] = self.ledger.jobs.give_back(job)
         back = replace(job, state=State.QUEUED, attempts=job.attempts - 1, due_at=0.0)
         assert self.jobs[job.id] == back
 
@@ -141,7 +141,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def withdraw(self, data: st.DataObject) -> None:
         job = data.draw(st.sampled_from(self.in_state(State.QUEUED)))
-        self.jobs[job.id] = self.ledger.withdraw(job)
+        self.jobs[job.id] = self.ledger.jobs.withdraw(job)
         assert self.jobs[job.id] == replace(job, state=State.WITHDRAWN)
 
     # --- what is arriving, and the end ---
@@ -149,17 +149,17 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(rows=st.dictionaries(series, st.sampled_from(("settle", "truncated", ""))))
     def note_arriving(self, rows: dict[tuple[str, str], str]) -> None:
         noted = {of: ArrivingRow(*of, waits_for, 4) for of, waits_for in rows.items()}
-        self.ledger.note_arriving(noted.values())
+        self.ledger.drops.note_arriving(noted.values())
         self.arriving = {of: r for of, r in (self.arriving | noted).items() if r.waits_for}
 
     @rule(drop=drops)
     def note_reported(self, drop: str) -> None:
-        self.ledger.note_reported(drop)
+        self.ledger.drops.note_reported(drop)
         self.unreported.discard(drop)
 
     @rule()
     def end_and_start_again(self) -> None:
-        self.ledger.note_arriving([])  # what was reported is on disk when the next is told
+        self.ledger.drops.note_arriving([])  # what was reported is on disk when the next is told
         self.close()
         self.open()
         self.arriving = {}
@@ -176,28 +176,28 @@ class LedgerMachine(RuleBasedStateMachine):
         jobs = sorted(self.jobs.values(), key=lambda job: job.id)
         rows = sorted(self.files.values(), key=lambda row: os.fsencode(row.path))
         for ledger in (self.ledger, self.reader):
-            assert ledger.jobs() == jobs
-            present = [row for row in rows if row.is_present]
-            assert list(ledger.files()) == present
-            assert list(ledger.present()) == [
-                (r.path, r.identity.stamp, r.kind, r.series_uid, r.is_truncated) for r in present
+            assert ledger.jobs.select() == jobs
+            here = [row for row in rows if row.is_present]
+            assert present(ledger) == here
+            assert list(ledger.files.present()) == [
+                (r.path, r.identity.stamp, r.kind, r.series_uid, r.is_truncated) for r in here
             ]
-        assert list(self.reader.files(ODD)) == [row for row in rows if row.drop == ODD]
+        assert list(self.reader.files.of_drop(ODD)) == [row for row in rows if row.drop == ODD]
         arriving = sorted(self.arriving.values(), key=lambda r: (os.fsencode(r.drop), r.series_uid))
-        assert self.reader.arriving() == tuple(arriving)
-        assert self.ledger.unreported == self.unreported
-        assert self.reader.counts() == {state: len(self.in_state(state)) for state in State}
+        assert self.reader.drops.arriving() == tuple(arriving)
+        assert self.ledger.drops.unreported == self.unreported
+        assert self.reader.jobs.counts() == {state: len(self.in_state(state)) for state in State}
 
     @invariant()
     def jobs_are_found_by_what_is_asked_for(self) -> None:
-        jobs = self.ledger.jobs()
-        assert self.ledger.jobs(State.QUEUED) == [j for j in jobs if j.state is State.QUEUED]
+        jobs = self.ledger.jobs.select()
+        assert self.ledger.jobs.select(State.QUEUED) == [j for j in jobs if j.state is State.QUEUED]
         of = [j for j in jobs if (j.drop, j.series_uid) == (ODD, "")]
-        assert self.ledger.jobs(drop=ODD, series_uid="") == of
+        assert self.ledger.jobs.select(drop=ODD, series_uid="") == of
         active = {job.drop for job in self.in_state(*ACTIVE)}
-        assert {drop for drop in ("a", ODD) if self.ledger.is_active(drop)} == active
+        assert {drop for drop in ("a", ODD) if self.ledger.jobs.is_active(drop)} == active
         queued = sorted(self.in_state(State.QUEUED), key=lambda job: (job.due_at, job.turn, job.id))
-        assert list(self.ledger.due(1e12)) == queued
+        assert list(self.ledger.jobs.due(1e12)) == queued
 
     @invariant()
     def a_series_has_one_active_job_at_most(self) -> None:
