@@ -1,4 +1,4 @@
 """What is to be done and what was done, durably: one SQLite file, written by one daemon.
 
-`jobs` decides and touches nothing; the tables ask and write down, in a `database`; `store` opens it.
+`jobs` decides and touches nothing; tables ask and write down, in a `database`; `store` opens it.
 """
