@@ -229,6 +229,12 @@ class _Draft:
             self.progress("headers", header.instance.size)
         return instances, elements
 
+    @property
+    def _threads(self) -> int:
+        """How many threads read and compress."""
+        size = sum(source.identity.size for source in self.sources)
+        return worth(self.work.threads, size, len(self.sources))
+
     def _written(
         self, instances: list[Instance], same: Twins, place: Executor
     ) -> tuple[Plan, Written]:
@@ -241,7 +247,7 @@ class _Draft:
                 plan,
                 self.sources,
                 instances,
-                threads=worth(self.work.threads, sum(i.size for i in instances)),
+                threads=self._threads,
                 place=place,
                 put=self.syncing.put_large,
                 progress=lambda count: self.progress("write", count),

@@ -8,14 +8,16 @@ from typing import Final, ParamSpec, TypeVar
 
 WORTH_BYTES: Final = 2 << 20
 """So many bytes of files are more than a few milliseconds' work."""
+WORTH_FILE_BYTES: Final = 64 << 10
+"""Of smaller files, what is to be done in the interpreter takes longest, by one at a time."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def worth(threads: int, size: int) -> int:
-    """Return how many threads so many bytes are worth."""
-    return threads if size >= WORTH_BYTES else 1
+def worth(threads: int, size: int, files: int) -> int:
+    """Return how many threads so many bytes in so many files are worth."""
+    return threads if size >= max(WORTH_BYTES, WORTH_FILE_BYTES * files) else 1
 
 
 def pool(threads: int, name: str) -> Executor:

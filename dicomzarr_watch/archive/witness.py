@@ -17,7 +17,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from dicomzarr_watch.archive.layout import ImagePlan, Plan
-from dicomzarr_watch.archive.reader import PlaneRun, Store
+from dicomzarr_watch.archive.planes import PlaneRun
+from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.dicom.frames import FrameRun, Samples
 from dicomzarr_watch.dicom.instance import Instance
 

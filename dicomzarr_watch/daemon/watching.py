@@ -16,6 +16,7 @@ from dicomzarr_watch.intake.census import Remembered
 from dicomzarr_watch.intake.inbox import Inbox, Known, Sight
 from dicomzarr_watch.intake.listing import Entry, Place, drop_of_file
 from dicomzarr_watch.intake.peek import Kind
+from dicomzarr_watch.intake.silence import Silence
 from dicomzarr_watch.intake.wakeup import Wakeup
 from dicomzarr_watch.ledger.jobs import Job, State
 from dicomzarr_watch.ledger.rows import ArrivingRow, FileRow
@@ -79,6 +80,8 @@ class Watching:
             has_gap=lambda key: bool(gaps(ledger.instance_numbers(key.drop, key.uid))),
         )
         self._wakeup = Wakeup(settings.inbox, self._stir)
+        self._silence = Silence()
+        self._unannounced = 0
         self._arriving: dict[SeriesKey, tuple[str, int]] = {}
         self._unoffered: dict[SeriesKey, Tally] = {}
         self._sight = Sight(None)
@@ -158,6 +161,7 @@ class Watching:
         """List the inbox, or read on in what was found; record and offer what that brings."""
         now_s = time.monotonic()
         if self._sight.is_all_read or now_s - self._looked_s > self._settings.poll_s:
+            is_asked_for = self._is_stirred.is_set() or self._place is None
             self._is_stirred.clear()
             moved = {f"{path}/" for path in self._came_out if "/" not in path}
             if self._settings.drop_is_complete_on_move:
@@ -168,6 +172,7 @@ class Watching:
             self._looked_s = time.monotonic()
             self._took_s = self._looked_s - now_s
             self._say_of_place(sight)
+            self._say_of_silence(self._silence.looked(now_s, sight.new, is_asked_for=is_asked_for))
         else:
             sight = self._inbox.read(READ_AT_ONCE)
         self._sight = sight
@@ -227,6 +232,11 @@ class Watching:
         if sight.unreadable and sight.unreadable != self._unreadable:
             self._log.warning(Event.INBOX_UNREADABLE, folders=len(sight.unreadable))
         self._unreadable = sight.unreadable
+
+    def _say_of_silence(self, files: int) -> None:
+        if files:
+            self._unannounced += files
+            self._log.info(Event.FILES_UNANNOUNCED, files=files, total=self._unannounced)
 
     def _watch(self) -> None:
         is_watched = self._wakeup.start()

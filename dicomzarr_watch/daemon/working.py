@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import random
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Final
 
-from dicomzarr_watch.archive.disk import takes_files
-from dicomzarr_watch.archive.work import Finding, Source, Work
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.clearing import NUMBER, Clearing
+from dicomzarr_watch.daemon.pause import Pause
 from dicomzarr_watch.daemon.room import Need, Room
+from dicomzarr_watch.daemon.tasks import task_of
 from dicomzarr_watch.daemon.watching import FILES_CHANGED, Watching, told
 from dicomzarr_watch.engine.local import LocalEngine
 from dicomzarr_watch.engine.task import Task
-from dicomzarr_watch.errors import NO_SPACE, OUTPUT_ERROR, RetryError
-from dicomzarr_watch.intake.arrival import SeriesKey, gaps
-from dicomzarr_watch.intake.bundle import is_of_bundle
+from dicomzarr_watch.errors import RetryError
+from dicomzarr_watch.intake.arrival import SeriesKey
 from dicomzarr_watch.intake.bundles import Bundles
-from dicomzarr_watch.intake.listing import Entry
-from dicomzarr_watch.ledger.jobs import Job, Patience, State, backoff_s, claimed, ended
+from dicomzarr_watch.ledger.jobs import Job, State, claimed, ended
 from dicomzarr_watch.ledger.requests import granted, wished_retries
 from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log
 from dicomzarr_watch.outcome import UNPACKED, Ended, Outcome, of_error
-
-NAMED_GAPS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +67,8 @@ class Working:
         self._clearing = clearing
         self._is_jobs_turn = False
         self._running: dict[int, _Attempt] = {}
-        self._paused_until = 0.0
-        self._pauses = 0
+        self._pause = Pause(settings, log)
         self._room = Room(settings)
-        self._large: set[int] = set()
-        self._is_paused = False
         for job in ledger.lost:
             if job.state is State.REJECTED:
                 self._log.error(Event.JOB_REJECTED, **told(job), code=job.code)
@@ -98,7 +87,7 @@ class Working:
     def is_over(self) -> bool:
         """Whether no job is under way, and none waits that has not failed often enough."""
         most = self._settings.max_attempts
-        is_vain = self._pauses >= most or not self._ledger.is_queued(most_tries=most)
+        is_vain = self._pause.is_vain or not self._ledger.is_queued(most_tries=most)
         return is_vain and not self._running
 
     @property
@@ -107,8 +96,8 @@ class Working:
         now = time.time()
         if self._clearing.is_ready and self._engine.capacity:
             return 0.0
-        if self._pauses:
-            return max(0.0, self._paused_until - now) if not self._running else float("inf")
+        if self._pause.is_on:
+            return self._pause.due_s(now) if not self._running else float("inf")
         return self._ledger.next_due_at(now) - now
 
     def go_on(self) -> set[str]:
@@ -122,8 +111,7 @@ class Working:
             self._grant_retries()
             self._watching.offer()
             attempts, clearance = self._claimed_in_turn(self._engine.capacity)
-            self._large = {number for number in self._large if self._is_queued(number)}
-        self._say_resumed()
+            self._pause.review(self._is_queued)
         for attempt in attempts:
             self._start(attempt)
         if clearance is not None:
@@ -163,7 +151,7 @@ class Working:
                 self._clearing.take_in(outcome)
                 continue
             attempt = self._running.pop(number)
-            after = ended(attempt.job, outcome, time.time(), self._patience())
+            after = ended(attempt.job, outcome, time.time(), self._pause.patience())
             self._ledger.settle(after, ((f.path, f.identity) for f in attempt.files))
             self._say(after, outcome)
             if after.code == UNPACKED:
@@ -182,8 +170,8 @@ class Working:
     def _claimed(self, room: int) -> list[_Attempt]:
         """Claim what is due; one job alone while it is to be seen whether the output is back."""
         now = time.time()
-        if self._pauses:
-            is_tried = not self._running and now >= self._paused_until
+        if self._pause.is_on:
+            is_tried = not self._running and not self._pause.due_s(now)
             room = min(room, 1) if is_tried else 0
         if not self._watching.is_there or not room:
             return []
@@ -229,16 +217,15 @@ class Working:
     def _attempt(self, job: Job) -> _Attempt:
         """Return what becomes of a job that is queued if it starts now."""
         files = tuple(self._ledger.files(job.drop, job.series_uid))
-        task = self._task(claimed(job), files)
+        task = task_of(claimed(job), files, self._settings, self._bundles)
         carried_bytes = self._ledger.carried_bytes(job.drop, job.series_uid)
         return _Attempt(job, files, task, self._room.need(task, carried_bytes))
 
     def _put_off(self, job: Job, outcome: Outcome) -> None:
         """Have a job wait that there is no room for, as if it had failed as it began."""
-        after = ended(claimed(job), outcome, time.time(), self._patience())
+        after = ended(claimed(job), outcome, time.time(), self._pause.patience())
         self._ledger.settle(after, ())
-        self._large.add(job.id)
-        self._say_paused(outcome)
+        self._pause.put_off(job.id, outcome)
 
     def _is_queued(self, number: int) -> bool:
         job = self._ledger.job(number)
@@ -250,108 +237,23 @@ class Working:
         self._running[job.id] = attempt
         self._engine.submit(job.id, attempt.task)
 
-    def _task(self, job: Job, files: Sequence[FileRow]) -> Task:
-        entries = [Entry(file.path, file.identity) for file in files]
-        if is_of_bundle(job.series_uid):
-            return Task(tuple(self._bundles.unpacking(entry) for entry in entries))
-        found = {name: self._bundles.place(entry) for name, entry in _named(entries).items()}
-        needed = {task.path: task for _, task in found.values() if task}
-        sources = [
-            Source(name, path, entry.identity)
-            for (name, (path, _)), entry in zip(found.items(), entries, strict=True)
-        ]
-        return Task(tuple(needed.values()), self._work(job, files, sources))
-
-    def _work(self, job: Job, files: Sequence[FileRow], sources: Sequence[Source]) -> Work:
-        settings = self._settings
-        truncated = tuple(
-            s.name for s, file in zip(sources, files, strict=True) if file.is_truncated
-        )
-        held = Finding("held-while-truncated", truncated)
-        numbers = [n for file in files if (n := file.instance_number) is not None]
-        missing = gaps(numbers) if settings.gap_hold_s else ()
-        gap = Finding("gap-in-instance-numbers", detail=_runs(missing))
-        return Work(
-            drop=job.drop,
-            sources=tuple(sorted(sources, key=lambda s: s.name)),
-            output=settings.output,
-            verify=settings.verify,
-            keep_reconstructed=settings.keep_reconstructed,
-            keep_encoded=settings.keep_encoded,
-            threads=os.cpu_count() or 1,
-            findings=(held,) * bool(truncated) + (gap,) * bool(missing),
-            # a broken frame can end the process that decodes it: the last attempt does without
-            is_decoded=not 1 < job.attempts == settings.max_attempts,
-        )
-
     def _say(self, job: Job, outcome: Outcome) -> None:
         fields = told(job) | {"attempt": job.attempts}
         why = {"code": job.code, "told": outcome.told, **self._log.private(outcome.private)}
         if outcome.ended is Ended.DONE:
             if outcome.code != UNPACKED:  # which says nothing of the output
-                self._resume()
+                self._pause.end()
             self._log.info(Event.JOB_DONE, **fields, code=job.code, **outcome.summary)
         elif outcome.ended is Ended.CHANGED:
             self._watching.disturb(_key(job))
             self._log.info(Event.JOB_WITHDRAWN, **fields, **why)
         elif job.state is State.REJECTED:
             self._log.error(Event.JOB_REJECTED, **fields, **why, cause=outcome.code)
-        elif self._is_of_output(outcome):
-            self._pause(outcome)
+        elif self._pause.is_for(outcome):
+            self._pause.begin(outcome, time.time())
         else:
             pause_s = round(max(0.0, job.due_at - time.time()), 1)
             self._log.warning(Event.JOB_RETRY, **fields, **why, pause_s=pause_s)
-
-    def _is_of_output(self, outcome: Outcome) -> bool:
-        """Tell whether the output is at fault for all jobs; if it takes files, it is for this one.
-
-        A full disk may well have room for a small file.
-        """
-        if outcome.code == OUTPUT_ERROR:
-            return not takes_files(self._settings.output)
-        return outcome.code == NO_SPACE
-
-    def _pause(self, outcome: Outcome) -> None:
-        self._say_paused(outcome)
-        self._paused_until = time.time() + backoff_s(self._pauses, self._patience())
-        self._pauses += 1
-
-    def _resume(self) -> None:
-        self._pauses = 0
-        self._say_resumed()
-
-    def _say_paused(self, outcome: Outcome) -> None:
-        if not self._is_paused:
-            self._log.warning(Event.OUTPUT_PAUSED, code=outcome.code, told=outcome.told)
-        self._is_paused = True
-
-    def _say_resumed(self) -> None:
-        """Say it as soon as nothing waits for the output any more."""
-        if self._is_paused and not self._pauses and not self._large:
-            self._log.info(Event.OUTPUT_RESUMED)
-            self._is_paused = False
-
-    def _patience(self) -> Patience:
-        return Patience(
-            self._settings.max_attempts,
-            self._settings.retry_max_s,
-            random.random(),  # noqa: S311 - spreads retries, guards nothing
-        )
-
-
-def _named(entries: Sequence[Entry]) -> dict[str, Entry]:
-    """Name files by their paths in the drop.
-
-    A folder and a bundle of one name are one drop: then their paths in the inbox tell them apart.
-    """
-    is_one = len({entry.root for entry in entries}) == 1
-    return {entry.name if is_one else entry.plain_path: entry for entry in entries}
-
-
-def _runs(missing: Sequence[tuple[int, int]]) -> str:
-    """Name runs of integers, the first ones if there are many."""
-    named = [str(a) if a == b else f"{a} to {b}" for a, b in missing[:NAMED_GAPS]]
-    return ", ".join(named) + (", …" if len(missing) > NAMED_GAPS else "")
 
 
 def _key(job: Job) -> SeriesKey:

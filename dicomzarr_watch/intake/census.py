@@ -41,10 +41,15 @@ class Remembered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a listing changed: files that are gone, and the drops in which anything differs."""
+    """What a listing changed.
+
+    gone: files that are not there any more. drops: those in which anything differs. new: how many
+    files stand where none stood.
+    """
 
     gone: tuple[str, ...]
     drops: frozenset[str]
+    new: int
 
 
 class Census:
@@ -67,6 +72,7 @@ class Census:
         """Compare with a new listing; files that are new or changed are unread then."""
         gone: list[str] = []
         drops = set()
+        files = sum(map(len, self._counted.values()))
         for drop in {**self.drops, **found}:
             before, after = self.drops.get(drop, {}), found.get(drop, {})
             for path in {**before, **after}:
@@ -76,7 +82,8 @@ class Census:
         self.drops = found
         self.unread = dict.fromkeys(sorted(self.unread, key=self._is_huge))
         self._put_last(found.get(LOOSE, {}).get(""))
-        return Changes(tuple(gone), frozenset(drops))
+        came = sum(map(len, self._counted.values())) - files + len(gone)
+        return Changes(tuple(gone), frozenset(drops), came)
 
     def files(self) -> Iterator[tuple[str, Folder, int]]:
         """Yield the unread files with their drop; each is to be counted before the next."""

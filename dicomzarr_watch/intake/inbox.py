@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -45,7 +45,8 @@ class Sight:
 
     place: which folder it was; None if the inbox is not there, and then nothing else is said.
     arrivals: the series that were judged: all that are not complete, and those that just became it.
-    over: series that have no file any more. unreadable: folders that could not be listed.
+    over: series that have no file any more. unreadable: folders that could not be listed. new: how
+    many files stand where none stood at the look before.
     is_all_read: whether the headers of all files that were listed have been read. due_s: when to
     look again at the latest; infinity if nothing is waited for.
     """
@@ -58,6 +59,7 @@ class Sight:
     unreadable: tuple[str, ...] = ()
     is_all_read: bool = True
     due_s: float = float("inf")
+    new: int = 0
 
 
 class Inbox:
@@ -152,7 +154,8 @@ class Inbox:
             if at + self._rules.settle_s > now_s and drop not in self._haste
         }
         ready = [drop for drop in self._open if drop not in self._census.unread]
-        return self._sight(ready, gone=gone, unreadable=found.unreadable)
+        sight = self._sight(ready, gone=gone)
+        return replace(sight, unreadable=found.unreadable, new=changes.new)
 
     def _is_same(self, found: Listing) -> bool:
         """Tell whether this is the folder that was known; another says nothing of what was in it.
@@ -184,7 +187,6 @@ class Inbox:
         ready: Iterable[str],
         changed: tuple[Known, ...] = (),
         gone: tuple[str, ...] = (),
-        unreadable: tuple[str, ...] = (),
     ) -> Sight:
         """Judge the open series of drops that are ready."""
         keys = [key for drop in ready for key in self._open.get(drop, ())]
@@ -201,7 +203,7 @@ class Inbox:
             self._close(key)
         is_all_read = not self._census.unread
         due_s = self._due_s() if is_all_read else self._looked_s
-        return Sight(self._place, judged, over, changed, gone, unreadable, is_all_read, due_s)
+        return Sight(self._place, judged, over, changed, gone, is_all_read=is_all_read, due_s=due_s)
 
     def _due_s(self) -> float:
         waits = [a.due_s for drop in self._open.values() for a in drop.values() if a]

@@ -53,6 +53,10 @@ class Event(StrEnum):
     INBOX_UNREADABLE = "inbox.unreadable", "folders in the inbox cannot be listed"
     WATCH_LOST = "watch.lost", "no events from the inbox; the listing goes on every poll_s"
     WATCH_STARTED = "watch.started", "events from the inbox shorten the wait"
+    FILES_UNANNOUNCED = (
+        "files.unannounced",
+        "only the listing found these files; no event told of them",
+    )
     FILE_UNREADABLE = "file.unreadable", "a file cannot be read; tried again with back-off"
     SERIES_ARRIVING = "series.arriving", "a series has new or changed files"
     SERIES_HELD = (

@@ -5,7 +5,7 @@ from concurrent.futures import Executor
 
 import pytest
 
-from dicomzarr_watch.archive.threads import WORTH_BYTES, pool, worth
+from dicomzarr_watch.archive.threads import WORTH_BYTES, WORTH_FILE_BYTES, pool, worth
 
 
 def thread_of(executor: Executor) -> int:
@@ -13,8 +13,13 @@ def thread_of(executor: Executor) -> int:
         return executor.submit(threading.get_ident).result()
 
 
-def test_little_is_done_by_who_has_it_to_do() -> None:
-    assert (worth(4, WORTH_BYTES - 1), worth(4, WORTH_BYTES), worth(1, 1 << 40)) == (1, 4, 1)
+@pytest.mark.parametrize(("files", "least"), [(1, WORTH_BYTES), (1000, 1000 * WORTH_FILE_BYTES)])
+def test_little_and_small_files_are_not_worth_more_threads_than_one(files: int, least: int) -> None:
+    assert (worth(4, least - 1, files), worth(4, least, files)) == (1, 4)
+    assert worth(1, 1 << 40, files) == 1
+
+
+def test_what_is_worth_no_thread_is_done_by_who_has_it_to_do() -> None:
     assert thread_of(pool(1, "test")) == threading.get_ident()
     assert thread_of(pool(2, "test")) != threading.get_ident()
 

@@ -36,8 +36,8 @@ from slide_files import (
     write,
 )
 
-from dicomzarr_watch.archive import describe, layout, reader, verify
-from dicomzarr_watch.archive.reader import PlaneRun
+from dicomzarr_watch.archive import describe, layout, planes, verify
+from dicomzarr_watch.archive.planes import PlaneRun
 from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.archive.second import Look
 from dicomzarr_watch.archive.work import Finding, Level
@@ -253,7 +253,7 @@ def test_every_tile_stands_at_its_place_and_is_read_back_from_there(
     expected[order] = frames
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
         patch.setattr(layout, "SHARD_PLANES", shard_tiles)
-        patch.setattr(reader, "RUN_BYTES", run_tiles * frames[0].nbytes)
+        patch.setattr(planes, "RUN_BYTES", run_tiles * frames[0].nbytes)
         matrix = (shape[0] * TILE[0] - 1, shape[1] * TILE[1])
         one = slide(frames, [places(shape)[n] for n in order], matrix=matrix)
         done = converted(Path(folder), one)

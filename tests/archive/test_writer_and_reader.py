@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from ome_zarr_models.v05 import BioFormats2Raw, Image
 from pydicom.pixels.utils import pixel_array
 
-from dicomzarr_watch.archive import layout, reader
+from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.errors import RejectError
 
@@ -163,7 +163,8 @@ def test_images_of_many_shards_come_back(
     # real shards hold 64 MB and blobs 16 MB; small limits cut small data into many of them
     monkeypatch.setattr(layout, "SHARD_BYTES", shard_bytes)
     monkeypatch.setattr(layout, "BLOB_CHUNK_BYTES", 1000)
-    monkeypatch.setattr(reader, "RUN_BYTES", 128 * 2)
+    for room in ("planes", "reader"):
+        monkeypatch.setattr(f"dicomzarr_watch.archive.{room}.RUN_BYTES", 128 * 2)
 
     def write(folder: Path) -> None:
         for n in range(14):

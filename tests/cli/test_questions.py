@@ -10,6 +10,9 @@ from command_line import Ask
 from daemon_process import FAULTY, deadline, once, running
 from drops import brought_back, dropped, made
 
+# minutes in all, and the fast suite is to stay under two
+pytestmark = pytest.mark.integration
+
 UID = "1.2.826.0.1.3680043.8.498.77"
 
 

@@ -17,6 +17,9 @@ from drops import brought_back, document, fates, late_slice, made, put, receipts
 
 from dicomzarr_watch.intake.bundle import Form
 
+# minutes in all, and the fast suite is to stay under two
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:

@@ -31,6 +31,9 @@ from dicomzarr_watch.intake.bundle import Form
 from dicomzarr_watch.ledger.inquiry import about
 from dicomzarr_watch.ledger.store import Ledger
 
+# minutes in all, and the fast suite is to stay under two
+pytestmark = pytest.mark.integration
+
 DELETE: dict[str, Any] = {"after_success": "delete", "identifiers": "plain"}
 
 

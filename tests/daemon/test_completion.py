@@ -5,8 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+import pytest
 from daemon_process import Fields, running
 from drops import brought_back, dropped, fates, made, put, receipts
+
+# minutes in all, and the fast suite is to stay under two
+pytestmark = pytest.mark.integration
 
 NEVER_S = 3600.0
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from daemon_process import HAMPERED, once, running
+from daemon_process import HAMPERED, Daemon, once, running
 from drops import brought_back, document, dropped, fates
 
 # minutes in all, and the fast suite is to stay under two
@@ -64,17 +64,37 @@ def test_another_inbox_in_its_place_is_said_once_and_worked_on(tmp_path: Path) -
 def test_without_events_the_listing_finds_files_every_poll_s_and_not_more_often(
     tmp_path: Path,
 ) -> None:
-    with running(tmp_path, command=HAMPERED, HAMPER="inotify", poll_s=2.0) as daemon:
+    with running(
+        tmp_path, command=HAMPERED, HAMPER="inotify", poll_s=3.0, identifiers="plain"
+    ) as daemon:
         files = dropped(daemon, "a")
-        arriving = daemon.wait("series.arriving")
-        daemon.wait("job.done")
+        complete = daemon.wait("job.queued")  # said in a look, the last before the pause
+        more = dropped(daemon, "b")
+        arriving = daemon.wait("series.arriving", drop="b")
+        daemon.wait("job.done", count=2)
+        daemon.until(lambda: unannounced(daemon) >= len(more), "all files that only it found")
         assert daemon.stop() == 0
-    started = daemon.all("daemon.started")[0]
-    times = [datetime.fromisoformat(e["timestamp"]).timestamp() for e in (started, arriving)]
-    assert times[1] - times[0] >= 2.0
+    times = [datetime.fromisoformat(e["timestamp"]).timestamp() for e in (complete, arriving)]
+    assert times[1] - times[0] >= 2.0  # and not the moments that an event would take
     assert len(daemon.all("watch.lost")) == 1
     assert daemon.all("watch.started") == []
     assert brought_back(daemon.output / "a") == files
+    assert brought_back(daemon.output / "b") == more
+
+
+def test_files_that_events_tell_of_are_not_counted_as_found_by_the_listing(tmp_path: Path) -> None:
+    with running(tmp_path, settle_s=6.0) as daemon:  # longer than an event may take
+        for number, drop in enumerate("abc", start=1):
+            dropped(daemon, drop)
+            daemon.wait("series.arriving", count=number)
+        daemon.wait("job.done", count=3)
+        assert daemon.stop() == 0
+    assert unannounced(daemon) == 0
+
+
+def unannounced(daemon: Daemon) -> int:
+    """Return how many files the daemon says that only its listing found."""
+    return max((said["total"] for said in daemon.all("files.unannounced")), default=0)
 
 
 def test_what_was_dropped_while_no_daemon_ran_is_found_at_the_start(tmp_path: Path) -> None:

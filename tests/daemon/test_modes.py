@@ -14,6 +14,9 @@ from drops import dropped, late_slice, made, put
 from dicomzarr_watch.intake.bundle import Form
 from dicomzarr_watch.ledger.requests import wish_retries
 
+# minutes in all, and the fast suite is to stay under two
+pytestmark = pytest.mark.integration
+
 
 def started_under(umask: str, command: tuple[str, ...] = COMMAND) -> tuple[str, ...]:
     """Return the words that start a daemon from a shell with this umask."""

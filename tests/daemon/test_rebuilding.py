@@ -17,6 +17,9 @@ from drops import brought_back, late_slice, made, receipts, results
 
 from dicomzarr_watch.intake.bundle import Form
 
+# minutes in all, and the fast suite is to stay under two
+pytestmark = pytest.mark.integration
+
 ASKED = ("a/0000.dcm", "a/late.dcm", "b/notes.txt", "c/0000.dcm", "1.2.3", "1", "went/0000.dcm")
 
 

@@ -65,6 +65,7 @@ def test_series_are_what_their_read_files_make_them(
     for files, count in history:
         changes = census.take_in(listed(files, census.drops))
         assert set(changes.gone) == before.keys() - files.keys()
+        assert changes.new == len(files.keys() - before.keys())
         differing = {p for p in before.keys() | files.keys() if before.get(p) != files.get(p)}
         assert changes.drops == {Entry(p, Identity(0, 0, 0, 0)).drop for p in differing}
         read = {path: state for path, state in read.items() if files.get(path) == state}

@@ -1,0 +1,129 @@
+"""The arrays of a store, all read through zarr-python, with zarrs where it can serve them.
+
+What is damaged is told as such, and never taken for values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.storage import LocalStore, MemoryStore, StorePath
+
+from dicomzarr_watch.archive import layout
+from dicomzarr_watch.errors import RejectError
+
+_PIECE_BYTES: Final = 8 << 20
+_NODE: Final = "zarr.json"
+ZARR_PYTHON: Final = "zarr.core.codec_pipeline.BatchedCodecPipeline"
+"""zarr-python's own codecs; those of zarrs take ten times as long to turn samples around."""
+_ZARRS: Final = "zarrs.ZarrsCodecPipeline"
+
+
+def fastest(store: Path) -> str:
+    """Return the codec pipeline that reads fastest; zarrs takes paths in UTF-8 only."""
+    try:
+        str(store).encode()
+    except UnicodeEncodeError:
+        return ZARR_PYTHON
+    return _ZARRS
+
+
+@contextmanager
+def read_by(pipeline: str) -> Iterator[None]:
+    """Have the arrays that are opened meanwhile read by a codec pipeline."""
+    with zarr.config.set({"codec_pipeline.path": pipeline}):
+        yield
+
+
+def attributes(group: Path) -> dict[str, Any]:
+    """Return the attributes of a group; raises TypeError if it is none."""
+    found = _node((group / _NODE).read_bytes(), "group")["attributes"]
+    if not isinstance(found, dict):
+        raise TypeError("attributes")
+    return found
+
+
+def opened(store: Path, name: str) -> zarr.Array[Any]:
+    """Have zarr-python make an array of its document.
+
+    To look for the document itself takes it twice as long, and there are eight in each store.
+    """
+    place = StorePath(LocalStore(store, read_only=True), name)
+    metadata = _metadata((store / name / _NODE).read_bytes())
+    return zarr.Array(zarr.AsyncArray(metadata, place))
+
+
+def values(store: Path, name: str) -> npt.NDArray[Any]:
+    """Read a whole array that is no image."""
+    array = opened(store, f"{layout.DICOM_GROUP}/{name}")
+    with damage_told():
+        return np.asarray(array[...])
+
+
+class Blob:
+    """A uint8 array that is read front to back; the two chunks read last are kept."""
+
+    def __init__(self, store: Path, name: str) -> None:
+        """Open it; raises what `opened` raises."""
+        self._array = opened(store, f"{layout.DICOM_GROUP}/{name}")
+        self._chunk_bytes = int(self._array.chunks[0])
+        self._kept: dict[int, memoryview] = {}
+        self._lock = Lock()
+
+    def pieces(self, start: int, end: int) -> Iterator[memoryview]:
+        """Yield the bytes from start to end."""
+        while start < end:
+            number, at = divmod(start, self._chunk_bytes)
+            piece = self._chunk(number)[at : min(at + end - start, at + _PIECE_BYTES)]
+            if not piece:
+                raise RejectError("store-damaged", expected="bytes", found="the array's end")
+            start += len(piece)
+            yield piece
+
+    def _chunk(self, number: int) -> memoryview:
+        with self._lock:  # one thread reads, the others that need the same chunk wait for it
+            if number not in self._kept:
+                first = number * self._chunk_bytes
+                with damage_told():
+                    chunk = np.asarray(self._array[first : first + self._chunk_bytes])
+                last = list(self._kept.items())[-1:]
+                self._kept = {**dict(last), number: chunk.data}
+            return self._kept[number]
+
+
+@contextmanager
+def damage_told() -> Iterator[None]:
+    """Raise RejectError for what the codecs raise when bytes are not what they wrote."""
+    try:
+        yield
+    except (IndexError, OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's own, not zarrs' for data that it cannot decompress
+        raise RejectError(
+            "store-damaged",
+            expected="chunks that can be decoded",
+            found=type(error).__name__,
+            todo="bring the store back from a copy",
+        ) from error
+
+
+@lru_cache(maxsize=64)
+def _metadata(document: bytes) -> Any:
+    """Return what zarr-python makes of an array's document; many are the same in many stores."""
+    return zarr.Array.from_dict(StorePath(MemoryStore()), _node(document, "array")).metadata
+
+
+def _node(document: bytes, kind: str) -> dict[str, Any]:
+    node: dict[str, Any] = json.loads(document)
+    if (node["zarr_format"], node["node_type"]) != (3, kind):
+        raise TypeError(kind)
+    return node

@@ -1,0 +1,91 @@
+"""The output's pauses: when it takes no results, nothing starts but a try now and then.
+
+Jobs for which alone there is no room wait as well, and others pass them. Both are said once, and
+that they are over is said once.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from dicomzarr_watch.archive.disk import takes_files
+from dicomzarr_watch.config import Settings
+from dicomzarr_watch.errors import NO_SPACE, OUTPUT_ERROR
+from dicomzarr_watch.ledger.jobs import Patience, backoff_s
+from dicomzarr_watch.operate.logs import Event, Log
+from dicomzarr_watch.outcome import Outcome
+
+
+class Pause:
+    """Whether jobs wait for the output, and since how many tries."""
+
+    def __init__(self, settings: Settings, log: Log) -> None:
+        self._settings = settings
+        self._log = log
+        self._tries = 0
+        self._until = 0.0
+        self._waiting: set[int] = set()
+        self._is_said = False
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the output took nothing when it was last tried."""
+        return self._tries > 0
+
+    @property
+    def is_vain(self) -> bool:
+        """Whether it has been tried as often as a job would be."""
+        return self._tries >= self._settings.max_attempts
+
+    def due_s(self, now: float) -> float:
+        """Return in how many seconds it is to be tried again."""
+        return max(0.0, self._until - now)
+
+    def begin(self, outcome: Outcome, now: float) -> None:
+        """Let all jobs wait because of what became of one, for longer each time."""
+        self._say(outcome)
+        self._until = now + backoff_s(self._tries, self.patience())
+        self._tries += 1
+
+    def end(self) -> None:
+        """Take note that the output took a result."""
+        self._tries = 0
+        self._say_over()
+
+    def put_off(self, job: int, outcome: Outcome) -> None:
+        """Let one job wait, for which there is no room."""
+        self._waiting.add(job)
+        self._say(outcome)
+
+    def review(self, is_waiting: Callable[[int], bool]) -> None:
+        """Forget the jobs that wait for room no more."""
+        self._waiting = set(filter(is_waiting, self._waiting))
+        self._say_over()
+
+    def is_for(self, outcome: Outcome) -> bool:
+        """Tell whether the output is at fault for all jobs; if it takes files, it is for this one.
+
+        A full disk may well have room for a small file.
+        """
+        if outcome.code == OUTPUT_ERROR:
+            return not takes_files(self._settings.output)
+        return outcome.code == NO_SPACE
+
+    def patience(self) -> Patience:
+        """Return how often and how long to try again, with an amount of chance to spread it."""
+        return Patience(
+            self._settings.max_attempts,
+            self._settings.retry_max_s,
+            random.random(),  # noqa: S311 - spreads retries, guards nothing
+        )
+
+    def _say(self, outcome: Outcome) -> None:
+        if not self._is_said:
+            self._log.warning(Event.OUTPUT_PAUSED, code=outcome.code, told=outcome.told)
+        self._is_said = True
+
+    def _say_over(self) -> None:
+        if self._is_said and not self.is_on and not self._waiting:
+            self._log.info(Event.OUTPUT_RESUMED)
+            self._is_said = False
