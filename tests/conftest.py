@@ -27,6 +27,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="file that tests/faults append what they counted to, for tests/faults/test_table.py",
     )
     parser.addoption(
+        "--kernel",
+        type=Path,
+        default=Path("/"),
+        help="folder that Debian's linux-image-amd64 was unpacked to, where it is not installed",
+    )
+    parser.addoption(
         "--soak-s",
         type=float,
         default=7200.0,

@@ -80,6 +80,11 @@ ROWS: Final = {
         "cuts",
         "every done.json that is visible verifies",
     ),
+    "machine": Row(
+        "power cut of a virtual machine: its memory is gone, and what was not yet written with it",
+        "cuts",
+        "every done.json that is visible verifies",
+    ),
     "soak": Row(
         "mixed drops without end, under load",
         "minutes",
