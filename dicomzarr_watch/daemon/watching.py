@@ -256,8 +256,9 @@ class Watching:
             if form(path) and not outermost(path):
                 self._bundles.forget(path)
         for known in sight.changed:
-            if known.peek.kind is Kind.UNREADABLE:
-                self._log.warning(Event.FILE_UNREADABLE, file=Name(known.entry.path))
+            cause = known.peek.cause
+            if known.peek.kind is Kind.UNREADABLE and cause != "ENOENT":  # the next look says gone
+                self._log.warning(Event.FILE_UNREADABLE, file=Name(known.entry.path), cause=cause)
 
     def _note_arriving(self, sight: Sight) -> None:
         """Keep who is arriving, in the ledger too, and say it once of each."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from io import FileIO
 from pathlib import Path
@@ -36,7 +37,8 @@ class Kind(StrEnum):
 class Peek:
     """What a look at a file's header found; UIDs are empty where there are none.
 
-    instance_number: None if there is none that the standard allows.
+    instance_number: None if there is none that the standard allows. cause: why a file cannot be
+    read, by the system's name for it, such as EIO; ENOENT if it went since it was listed.
     """
 
     kind: Kind
@@ -45,6 +47,7 @@ class Peek:
     transfer_syntax: str = ""
     is_truncated: bool = False
     instance_number: int | None = None
+    cause: str = field(default="", compare=False)
 
 
 class Peeks:
@@ -59,8 +62,8 @@ class Peeks:
             with FileIO(path, opener=unlinked) as stream:
                 if is_dicom(stream.read(HEAD_BYTES)):
                     return self._dicom(stream)
-        except OSError:
-            return Peek(Kind.UNREADABLE)
+        except OSError as error:
+            return Peek(Kind.UNREADABLE, cause=errno.errorcode.get(error.errno or 0, ""))
         return Peek(Kind.NOT_DICOM)
 
     def _dicom(self, stream: FileIO) -> Peek:

@@ -57,7 +57,7 @@ class Event(StrEnum):
         "files.unannounced",
         "only the listing found these files; no event told of them",
     )
-    FILE_UNREADABLE = "file.unreadable", "a file cannot be read; tried again with back-off"
+    FILE_UNREADABLE = "file.unreadable", "a file cannot be read, `cause` says why; tried again"
     SERIES_ARRIVING = "series.arriving", "a series has new or changed files"
     SERIES_HELD = (
         "series.held",

@@ -83,6 +83,7 @@ def test_a_malformed_file_is_not_said_to_be_truncated() -> None:
 def test_a_file_that_cannot_be_read_is_said_to_be_unreadable(tmp_path: Path) -> None:
     assert peek(tmp_path / "gone.dcm") == Peek(Kind.UNREADABLE)
     assert peek(tmp_path) == Peek(Kind.UNREADABLE)
+    assert (peek(tmp_path / "gone.dcm").cause, peek(tmp_path).cause) == ("ENOENT", "EISDIR")
 
 
 def test_what_was_looked_at_before_makes_no_difference(tmp_path: Path) -> None:
