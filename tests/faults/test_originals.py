@@ -33,7 +33,7 @@ EARLY: Final = (
 LATE: Final = (
     *("job.done", "drop.finished", "originals.cleared", "folders.removed", "daemon.stopped"),
 )
-IN_CI: Final = 12
+IN_CI: Final = 40
 """Of so many calls one is tried, another one in every run."""
 WAYS: Final = ("delete", "move")
 
