@@ -1,17 +1,21 @@
 """The arrays of a store, all read through zarr-python, with zarrs where it can serve them.
 
-What is damaged is told as such, and never taken for values.
+Each is read in the thread that asks, as handing small reads to other threads takes longer than
+the reading. What is damaged is told as such, and never taken for values.
 """
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import json
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +30,9 @@ _NODE: Final = "zarr.json"
 ZARR_PYTHON: Final = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 """zarr-python's own codecs; those of zarrs take ten times as long to turn samples around."""
 _ZARRS: Final = "zarrs.ZarrsCodecPipeline"
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 def fastest(store: Path) -> str:
@@ -52,21 +59,25 @@ def attributes(group: Path) -> dict[str, Any]:
     return found
 
 
-def opened(store: Path, name: str) -> zarr.Array[Any]:
+def opened(store: Path, name: str) -> zarr.AsyncArray[Any]:
     """Have zarr-python make an array of its document.
 
     To look for the document itself takes it twice as long, and there are eight in each store.
     """
     place = StorePath(LocalStore(store, read_only=True), name)
     metadata = _metadata((store / name / _NODE).read_bytes())
-    return zarr.Array(zarr.AsyncArray(metadata, place))
+    return zarr.AsyncArray(metadata, place)
 
 
 def values(store: Path, name: str) -> npt.NDArray[Any]:
     """Read a whole array that is no image."""
-    array = opened(store, f"{layout.DICOM_GROUP}/{name}")
-    with damage_told():
-        return np.asarray(array[...])
+    return read(opened(store, f"{layout.DICOM_GROUP}/{name}"), ...)
+
+
+def read(array: zarr.AsyncArray[Any], selection: Any) -> npt.NDArray[Any]:
+    """Read a part of an array; raises RejectError for what is damaged."""
+    with _damage_told():
+        return np.asarray(_run(array.getitem(selection)))
 
 
 class Blob:
@@ -93,15 +104,14 @@ class Blob:
         with self._lock:  # one thread reads, the others that need the same chunk wait for it
             if number not in self._kept:
                 first = number * self._chunk_bytes
-                with damage_told():
-                    chunk = np.asarray(self._array[first : first + self._chunk_bytes])
+                chunk = read(self._array, slice(first, first + self._chunk_bytes))
                 last = list(self._kept.items())[-1:]
                 self._kept = {**dict(last), number: chunk.data}
             return self._kept[number]
 
 
 @contextmanager
-def damage_told() -> Iterator[None]:
+def _damage_told() -> Iterator[None]:
     """Raise RejectError for what the codecs raise when bytes are not what they wrote."""
     try:
         yield
@@ -114,6 +124,45 @@ def damage_told() -> Iterator[None]:
             found=type(error).__name__,
             todo="bring the store back from a copy",
         ) from error
+
+
+class _Here(asyncio.SelectorEventLoop):
+    """Does what is meant for other threads in its own, so that nothing is ever waited for."""
+
+    def run_in_executor(
+        self,
+        executor: Any,  # noqa: ARG002 - the name and the place are asyncio's
+        func: Callable[[*Ts], T],
+        *args: *Ts,
+    ) -> asyncio.Future[T]:
+        """Call a function and return what came of it."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - it is for who asks for the result
+            future.set_exception(error)
+        return future
+
+
+_RESTING: Final[deque[_Here]] = deque()
+"""Loops that no thread uses: making one takes as long as a small read."""
+
+
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+    try:
+        loop = _RESTING.pop()
+    except IndexError:
+        loop = _Here()
+    try:
+        return loop.run_until_complete(coroutine)
+    finally:
+        _RESTING.append(loop)
+
+
+@atexit.register
+def _close() -> None:
+    while _RESTING:
+        _RESTING.pop().close()
 
 
 @lru_cache(maxsize=64)

@@ -25,13 +25,13 @@ RUN_BYTES: Final = 8 << 20
 class StoredImage:
     """One image's array and how its frames stood in the files."""
 
-    array: zarr.Array[Any]
+    array: zarr.AsyncArray[Any]
     format: PixelFormat
     attributes: dict[str, Any]
 
     @property
     def axes(self) -> tuple[str, ...]:
-        return tuple(str(name) for name in self.array.metadata.dimension_names or ())  # type: ignore[union-attr]
+        return tuple(str(name) for name in self.array.metadata.dimension_names or ())
 
     def planes(self, run: PlaneRun) -> Samples:
         """Read whole frames; (frames, *format.shape), native byte order."""
@@ -39,8 +39,7 @@ class StoredImage:
             self.grid[0]: self._span(self.grid[0], run.t, run.moments),
             self.grid[1]: self._span(self.grid[1], run.z, run.slices),
         }
-        with arrays.damage_told():
-            found = np.asarray(self.array[tuple(index.get(a, slice(None)) for a in self.axes)])
+        found = arrays.read(self.array, tuple(index.get(a, slice(None)) for a in self.axes))
         if "c" in self.axes:
             found = np.moveaxis(found, self.axes.index("c"), -1)
         if self.is_tiled:

@@ -1,0 +1,61 @@
+"""Arrays are read where they are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from archive_cases import made, slices
+
+from dicomzarr_watch.archive import arrays
+from dicomzarr_watch.errors import RejectError
+
+THREADS = 4
+READS = 40
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("series"), slices).store.path
+
+
+@pytest.mark.parametrize("pipeline", [arrays.ZARR_PYTHON, "zarrs.ZarrsCodecPipeline"])
+def test_reading_starts_no_thread(store: Path, pipeline: str) -> None:
+    with arrays.read_by(pipeline):
+        image = arrays.opened(store, "0")
+    before = threading.active_count()
+    assert arrays.read(image, ...).any()
+    assert threading.active_count() == before
+
+
+def test_threads_that_read_at_once_all_read_what_is_there(store: Path) -> None:
+    image = arrays.opened(store, "0")
+    expected = arrays.read(image, ...)
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = pool.map(lambda _: arrays.read(image, ...), range(READS))
+    for values in found:
+        np.testing.assert_array_equal(values, expected)
+
+
+def test_a_damaged_array_is_told_and_what_comes_after_it_is_read(
+    store: Path, tmp_path: Path
+) -> None:
+    image = arrays.opened(store, "0")
+    (tmp_path / "0" / "c.0.0.0").parent.mkdir()
+    (tmp_path / "0" / "c.0.0.0").write_bytes(b"no shard")
+    (tmp_path / "0" / "zarr.json").write_bytes((store / "0" / "zarr.json").read_bytes())
+    with pytest.raises(RejectError, match="store-damaged"):
+        arrays.read(arrays.opened(tmp_path, "0"), ...)
+    assert arrays.read(image, ...).any()
+
+
+def test_who_runs_a_loop_of_its_own_can_have_arrays_read_by_another_thread(store: Path) -> None:
+    async def read() -> bool:
+        values = await asyncio.to_thread(lambda: arrays.read(arrays.opened(store, "0"), ...))
+        return bool(values.any())
+
+    assert asyncio.run(read())
