@@ -29,7 +29,7 @@ from dicomzarr_watch.archive.work import Finding, KeepEncoded, Level, Source, Wo
 from dicomzarr_watch.archive.writer import UndecodedError
 from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.frames import FrameRun
-from dicomzarr_watch.dicom.instance import Instance, read_header
+from dicomzarr_watch.dicom.instance import Instance, read_header, read_series
 from dicomzarr_watch.dicom.model import Elements
 from dicomzarr_watch.dicom.part10 import DEFLATED
 from dicomzarr_watch.errors import RejectError, from_output_error
@@ -66,7 +66,7 @@ def convert(work: Work, progress: Progress = lambda _stage, _bytes: None) -> Rec
 def _convert(work: Work, progress: Progress) -> Receipt:
     clock = _Clock()
     with opened(work.sources[0]) as stream:
-        folder = layout.series_folder(read_header(stream).instance.series)
+        folder = layout.series_folder(read_series(stream))
     final = work.output / work.drop / folder
     previous = publish.published(final)
     with staging(work.output, work.drop, folder) as stage, Syncing() as syncing:

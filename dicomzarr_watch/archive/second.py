@@ -20,7 +20,7 @@ import numpy as np
 
 from dicomzarr_watch.archive.reader import StoredFile
 from dicomzarr_watch.dicom.frames import FrameRun, Samples, stored_bytes, view
-from dicomzarr_watch.dicom.instance import read_header
+from dicomzarr_watch.dicom.instance import read_frames
 from dicomzarr_watch.dicom.part10 import DEFLATED
 from dicomzarr_watch.dicom.pixels import (
     ROUNDED,
@@ -57,12 +57,11 @@ def second_look(
 
     content: the file, rebuilt. At most a few frames wait to be compared in `place`.
     """
-    header = read_header(content)
-    run = header.instance.frames
+    run, data = read_frames(content)
     if not isinstance(run, FrameRun) or run.count != file.frame_count:
         return [lambda: Look.WRONG]
     if not run.encoding or run.encoding == DEFLATED:
-        source = io.BytesIO(header.data) if run.encoding else content
+        source = io.BytesIO(data) if run.encoding else content
         look = Look.AGREES if _is_same(stored, _seen(source, run)) else Look.WRONG
         return [lambda: look]
     content.seek(run.start)

@@ -37,7 +37,7 @@ from dicomzarr_watch.archive.tables import Written, create_tables
 from dicomzarr_watch.archive.threads import pool as pool_of
 from dicomzarr_watch.archive.work import Source, opened
 from dicomzarr_watch.dicom.frames import FrameRun
-from dicomzarr_watch.dicom.instance import Instance, read_header
+from dicomzarr_watch.dicom.instance import Instance, read_frames
 from dicomzarr_watch.dicom.part10 import DEFLATED
 from dicomzarr_watch.dicom.pixels import NotDecodedError, encoded_frames
 
@@ -194,7 +194,7 @@ class _Writing:
         """See what is kept encoded; what cannot be decoded is told at the end, for all files."""
         with opened(source) as stream:
             if run.encoding == DEFLATED:
-                self._see_inflated(number, read_header(stream).data, run, places)
+                self._see_inflated(number, read_frames(stream)[1], run, places)
                 return
             stream.seek(run.start)
             try:

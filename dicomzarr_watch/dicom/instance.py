@@ -103,12 +103,30 @@ def read_header(stream: IO[bytes], templates: Templates | None = None) -> Header
 
     templates: what is known of files before this one, which are likely to be alike.
     """
-    part10, begin, cut = (templates or Templates()).spans(stream)
+    part10, data, cut = _read(stream, templates or Templates())
+    return Header(_instance(part10, data), part10, data, _tail(part10, stream), cut)
+
+
+def read_series(stream: IO[bytes]) -> SeriesFacts:
+    """Read what a file says of its series alone; raises OSError only."""
+    part10, data, _ = _read(stream, Templates())
+    return _series(Values(part10, data))
+
+
+def read_frames(stream: IO[bytes]) -> tuple[FrameRun | NoFrames, bytes]:
+    """Read how a file's frames stand, and the data that `Header` has; raises OSError only."""
+    part10, data, _ = _read(stream, Templates())
+    return frame_run(part10, Values(part10, data)), data
+
+
+def _read(stream: IO[bytes], templates: Templates) -> tuple[Part10, bytes, tuple[bytes, ...]]:
+    """Return the spans, the data and the values that `Header` has."""
+    part10, begin, cut = templates.spans(stream)
     data = part10.inflated
     if data is None:
         end = header_end(part10)
         data = begin[:end] + read(stream, len(begin), end - len(begin))
-    return Header(_instance(part10, data), part10, data, _tail(part10, stream), cut)
+    return part10, data, cut
 
 
 def _tail(part10: Part10, stream: IO[bytes]) -> bytes:
@@ -129,13 +147,7 @@ def _instance(part10: Part10, data: bytes) -> Instance:
         transfer_syntax=part10.transfer_syntax,
         sop_instance_uid=values.text(tags.SOP_INSTANCE_UID),
         sop_class_uid=values.text(tags.SOP_CLASS_UID),
-        series=SeriesFacts(
-            values.text(tags.SERIES_INSTANCE_UID),
-            values.text(tags.STUDY_INSTANCE_UID),
-            values.text(tags.MODALITY),
-            values.text(tags.SERIES_NUMBER),
-            values.text(tags.SERIES_DESCRIPTION),
-        ),
+        series=_series(values),
         frames=frames,
         poses=_poses(values, frames, tiles),
         tiling=tiles,
@@ -144,6 +156,16 @@ def _instance(part10: Part10, data: bytes) -> Instance:
         rescale=_rescale(values),
         window=_pair(values, tags.WINDOW_CENTER, tags.WINDOW_WIDTH),
         quantity=quantity(values) if isinstance(frames, FrameRun) else NOTHING_SAID,
+    )
+
+
+def _series(values: Values) -> SeriesFacts:
+    return SeriesFacts(
+        values.text(tags.SERIES_INSTANCE_UID),
+        values.text(tags.STUDY_INSTANCE_UID),
+        values.text(tags.MODALITY),
+        values.text(tags.SERIES_NUMBER),
+        values.text(tags.SERIES_DESCRIPTION),
     )
 
 
