@@ -24,7 +24,8 @@ from dicomzarr_watch.operate.logs import Event, Log, Name
 
 LONG_S: Final = 0.1
 SHARE_OF_TIME: Final = 20.0
-"""A drop whose account takes that long has to wait so many times as long for the next."""
+"""A drop whose account takes that long has to wait so many times as long for the next. What counts
+is the time of the processor: a disk that stalls once, or a machine that slept, says nothing."""
 RESTLESS_S: Final = 10.0
 """The least time between two accounts of a drop with something under way."""
 
@@ -94,7 +95,7 @@ class Reporting:
         return True
 
     def _report(self, drop: str, *, is_quiet: bool) -> None:
-        start_s = time.monotonic()
+        start_s = time.thread_time()
         jobs = {job.id: job for job in self._ledger.jobs.select(drop=drop)}
         if not jobs and all(map(_went_on, self._ledger.files.of_drop(drop))):
             self._withdraw(drop)
@@ -113,14 +114,16 @@ class Reporting:
                 self._log.info(Event.DROP_FINISHED, drop=Name(drop), **found["counts"])
             self._untold.discard(drop)
             self._ledger.drops.note_reported(drop)
-        took_s = time.monotonic() - start_s
+        took_s = time.thread_time() - start_s
         if took_s > LONG_S:
-            self._not_before_s[drop] = start_s + SHARE_OF_TIME * took_s
+            self._not_before_s[drop] = time.monotonic() + SHARE_OF_TIME * took_s
 
     def _withdraw(self, drop: str) -> None:
         """Take away the account of what was on its way here and came under another name."""
-        (self._output / drop / "drop.json").unlink(missing_ok=True)
-        with suppress(OSError):  # it was never made, or somebody else has put something there
+        with suppress(FileNotFoundError):  # it was never made
+            (self._output / drop / "drop.json").unlink()
+            self._log.info(Event.DROP_WITHDRAWN, drop=Name(drop))
+        with suppress(OSError):  # nor was this, or somebody else has put something there
             (self._output / drop).rmdir()
         self._failed.discard(drop)
         self._untold.discard(drop)

@@ -75,6 +75,10 @@ class Event(StrEnum):
     )
     OUTPUT_RESUMED = "output.resumed", "the output takes results again"
     DROP_FINISHED = "drop.finished", "drop.json says what became of every file"
+    DROP_WITHDRAWN = (
+        "drop.withdrawn",
+        "all that a drop had were temporary names, which are gone; so is its drop.json",
+    )
     ORIGINALS_CLEARED = (
         "originals.cleared",
         "originals that the archive holds were moved or deleted",

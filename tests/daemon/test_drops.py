@@ -187,6 +187,7 @@ def test_a_folder_that_is_renamed_has_no_account_under_its_temporary_name(
         assert set(fates(daemon.output / hidden).values()) == {"ignored"}
         (daemon.inbox / hidden).rename(daemon.inbox / "a")
         daemon.wait("drop.finished", drop="a")
+        daemon.wait("drop.withdrawn", drop=hidden)
         assert daemon.stop() == 0
     assert [path.name for path in daemon.output.iterdir()] == ["a"]
     assert brought_back(daemon.output / "a") == {f"1/{name}": c for name, c in files.items()}
