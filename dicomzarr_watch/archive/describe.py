@@ -11,11 +11,10 @@ from typing import Any, Final
 
 import pydicom
 from pydicom.config import disable_value_validation
-from pydicom.uid import UID
 
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.reader import Store
-from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom import tags, uids
 from dicomzarr_watch.dicom.model import Json, of_file
 from dicomzarr_watch.errors import RejectError
 
@@ -71,7 +70,7 @@ def _unseen(store: Store) -> list[dict[str, Any]]:
     kinds: dict[tuple[str, ...], list[int]] = {}
     for number, file in enumerate(document["files"]):
         if file["why"]:
-            encoding = UID(file["transfer_syntax"]).name
+            encoding = uids.name(file["transfer_syntax"])
             kinds.setdefault((file["what"], file["why"], encoding), []).append(number)
     return [
         {

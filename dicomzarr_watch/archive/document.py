@@ -11,12 +11,11 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any, Final, TypeVar
 
-from pydicom.uid import UID
-
 from dicomzarr_watch.archive import layout, ome
 from dicomzarr_watch.archive.layout import ImagePlan, Plan
 from dicomzarr_watch.archive.tables import Written
 from dicomzarr_watch.archive.work import Finding, Source
+from dicomzarr_watch.dicom import uids
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance
 from dicomzarr_watch.dicom.model import ByReference, Elements
@@ -257,5 +256,5 @@ def _file(source: Source, instance: Instance, sha256: bytes) -> dict[str, Any]:
         "kept": kept_as(instance),
         "frames": frames.count if isinstance(frames, FrameRun) else 0,
         "why": "" if isinstance(frames, FrameRun) else frames.reason,
-        "what": "" if isinstance(frames, FrameRun) else UID(instance.sop_class_uid).name,
+        "what": "" if isinstance(frames, FrameRun) else uids.name(instance.sop_class_uid),
     }

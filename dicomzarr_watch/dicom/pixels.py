@@ -18,7 +18,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
-from dicomzarr_watch.dicom import itk
+from dicomzarr_watch.dicom import itk, uids
 from dicomzarr_watch.dicom.frames import (
     FrameRun,
     PixelFormat,
@@ -80,7 +80,7 @@ def decoders(run: FrameRun) -> tuple[str, ...]:
 
 def _by_name(transfer_syntax: str) -> UID:
     """Return the transfer syntax that all decoders of a codec know it by."""
-    return UID("1.2.840.10008.1.2.4.90" if transfer_syntax in HTJ2K else transfer_syntax)
+    return uids.uid("1.2.840.10008.1.2.4.90" if transfer_syntax in HTJ2K else transfer_syntax)
 
 
 def encoded_frames(stream: IO[bytes], run: FrameRun) -> Iterator[bytes]:
