@@ -28,7 +28,8 @@ from dicomzarr_watch.dicom.pixels import decode, decoders, encoded_frames
 
 GOAL = 1.2
 NOT_JUDGED = {"RLE"}
-"""Its decoders take less than compressing what they find, as any archive must: it is only told."""
+"""A fifth of what its decoders take is less than compressing what they find, as any archive must,
+takes: it is only told."""
 SYNTAXES = {
     "JPEG 2000": JPEG2000Lossless,
     "JPEG-LS": JPEGLSLossless,
