@@ -12,7 +12,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, TypeVar, TypeVarTuple
@@ -23,6 +23,7 @@ import zarr
 from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from dicomzarr_watch.archive import layout
+from dicomzarr_watch.archive.threads import settled
 from dicomzarr_watch.errors import RejectError
 
 _PIECE_BYTES: Final = 8 << 20
@@ -136,12 +137,7 @@ class _Here(asyncio.SelectorEventLoop):
         *args: *Ts,
     ) -> asyncio.Future[T]:
         """Call a function and return what came of it."""
-        future = self.create_future()
-        try:
-            future.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 - it is for who asks for the result
-            future.set_exception(error)
-        return future
+        return settled(self.create_future(), partial(func, *args))
 
 
 _RESTING: Final[deque[_Here]] = deque()

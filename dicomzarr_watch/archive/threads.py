@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Final, ParamSpec, TypeVar
+from functools import partial
+from typing import Any, Final, ParamSpec, TypeVar
 
 WORTH_BYTES: Final = 2 << 20
 """So many bytes of files are more than a few milliseconds' work."""
@@ -13,6 +15,7 @@ WORTH_FILE_BYTES: Final = 64 << 10
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", Future[Any], asyncio.Future[Any])
 
 
 def worth(threads: int, size: int, files: int) -> int:
@@ -30,9 +33,13 @@ class Here(Executor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call a function and return what came of it."""
-        future: Future[T] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - it is for who asks for the result
-            future.set_exception(error)
-        return future
+        return settled(Future(), partial(fn, *args, **kwargs))
+
+
+def settled(future: F, call: Callable[[], object]) -> F:
+    """Call a function and have a future, of threads or of a loop, bear what came of it."""
+    try:
+        future.set_result(call())
+    except Exception as error:  # noqa: BLE001 - it is for who asks for the result
+        future.set_exception(error)
+    return future

@@ -119,7 +119,7 @@ class Reporting:
             self._not_before_s[drop] = time.monotonic() + SHARE_OF_TIME * took_s
 
     def _withdraw(self, drop: str) -> None:
-        """Take away the account of what was on its way here and came under another name."""
+        """Take away the account of what only had temporary names, which are gone."""
         with suppress(FileNotFoundError):  # it was never made
             (self._output / drop / "drop.json").unlink()
             self._log.info(Event.DROP_WITHDRAWN, drop=Name(drop))

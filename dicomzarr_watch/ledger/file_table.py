@@ -141,7 +141,7 @@ class Files:
 
     def note_job(self, number: int, files: Iterable[tuple[str, Identity]]) -> None:
         """Take in that files went through a job, if they still are in these states."""
-        marked = f"UPDATE files SET job = ? WHERE path = ? AND {_IDENTITY} = (?,?,?,?)"  # noqa: S608
+        marked = f"UPDATE files SET job = ? WHERE path = ? AND {_IDENTITY} = (?,?,?,?)"  # noqa: S608 - ours
         values = ((number, os.fsencode(path), *of.stamp) for path, of in files)
         self._database.tell_each(marked, values)
 
