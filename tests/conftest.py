@@ -38,3 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=7200.0,
         help="how long the soak lasts",
     )
+
+
+@pytest.fixture(scope="session")
+def corpus(request: pytest.FixtureRequest) -> Path:
+    """Give the folder of real DICOM."""
+    found: Path = request.config.getoption("--corpus")
+    if not found.is_dir():
+        pytest.skip("needs real DICOM: --corpus DIR")
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -24,16 +25,29 @@ KILLS = 30
 def test_kills_of_the_daemon_or_a_child_lead_to_the_same_result(
     tmp_path: Path, tally: Tally, rounds: int
 ) -> None:
-    inbox = filled(tmp_path / "inbox", SERIES)
+    disturb(filled(tmp_path / "inbox", SERIES), tmp_path, tally, rounds)
+
+
+@pytest.mark.long
+def test_kills_while_real_series_are_archived_lead_to_the_same_result(
+    tmp_path: Path, tally: Tally, corpus: Path
+) -> None:
+    disturb(corpus, tmp_path, tally, rounds=34)
+
+
+def disturb(inbox: Path, tmp_path: Path, tally: Tally, rounds: int) -> None:
+    """Archive an inbox over and over, killed at random instants, and judge what came of it."""
     _, undisturbed = once(tmp_path / "undisturbed", inbox=inbox)
     expected = end_state(undisturbed.output)
+    series = len(expected["receipts"])
     seed = secrets.randbits(32)
     moments = Random(seed)  # noqa: S311 - to be repeated with the seed
     for n in range(rounds):
         place = tmp_path / f"{n}"
-        daemon, odd = killed(place, inbox, moments, times=KILLS, series=SERIES)
+        daemon, odd = killed(place, inbox, moments, times=KILLS, series=series)
         found = end_state(daemon.output)
         assert found == expected, f"seed {seed}, round {n}"
-        assert [receipt["revision"] for receipt in found["receipts"]] == [1] * SERIES
+        assert [receipt["revision"] for receipt in found["receipts"]] == [1] * series
         whole = judgement(inbox, daemon.output)
         tally("kills", KILLS, replace(whole, half_visible=(*odd, *whole.half_visible)))
+        shutil.rmtree(place)

@@ -1,6 +1,6 @@
 """The README's table of faults, from what the tests of this folder counted.
 
-    pytest -m "integration or long or soak or vm" tests/faults --counts FILE
+    pytest -m "integration or long or soak or vm" tests/faults --counts FILE --corpus DIR
     python tests/faults/test_table.py FILE
 
 writes it into the README.

@@ -29,14 +29,6 @@ Converted = Callable[[str], tuple[Archived, ...]]
 
 
 @pytest.fixture(scope="session")
-def corpus(request: pytest.FixtureRequest) -> Path:
-    found: Path = request.config.getoption("--corpus")
-    if not found.is_dir():
-        pytest.skip("needs real DICOM: --corpus DIR")
-    return found
-
-
-@pytest.fixture(scope="session")
 def converted(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Converted:
     """Give the series of a folder of the corpus, verified by SimpleITK as well."""
     output = tmp_path_factory.mktemp("converted")
