@@ -124,7 +124,7 @@ def finish(state: Path, inbox: Path) -> None:
             ledger.record(rows)
             for uid in sorted({row.series_uid for row in rows}):
                 own = [row for row in rows if row.series_uid == uid]
-                sums = tally(SeriesFile(row.path, row.identity.stamp) for row in own)
+                sums = tally(SeriesFile(row.path, row.identity) for row in own)
                 job = ledger.jobs.offer(drop, uid, sums.fingerprint, sums.files, sums.bytes)
                 assert job is not None
                 outcome = Outcome(Ended.DONE, "done", summary={"folder": "MR", "revision": 1})

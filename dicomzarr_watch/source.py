@@ -1,4 +1,4 @@
-"""A file of the producer, opened in the state that it was found in and in no other.
+"""A file of the producer, opened in the state that it was found in, or parts of it as it is now.
 
 Links are not followed: where a file was listed, nothing else is read, moved or deleted.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from dicomzarr_watch.errors import RejectError, SourceChangedError, from_source_error
 from dicomzarr_watch.identity import Identity
@@ -20,9 +20,32 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
-def unlinked(path: str, flags: int) -> int:
+def unlinked(path: Path | str, flags: int) -> int:
     """Open a file as `open` does, but not a link's target; a pipe does not make it wait."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+class Excerpts:
+    """Parts of a file, in whatever state it is; all of it raises OSError only."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, path: Path | str) -> None:
+        self._descriptor = unlinked(path, os.O_RDONLY)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    @property
+    def size(self) -> int:
+        return os.lseek(self._descriptor, 0, os.SEEK_END)
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return so many bytes from an offset; fewer only at the end of the file."""
+        return os.pread(self._descriptor, count, offset)
 
 
 @contextmanager

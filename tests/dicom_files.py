@@ -19,6 +19,8 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from dicomzarr_watch.dicom.part10 import Read
+
 Pixels = npt.NDArray[Any]
 
 UNDEFINED = 0xFFFFFFFF
@@ -104,6 +106,11 @@ def meta_bytes(uid: str | None, extra: Sequence[Plain] = ()) -> bytes:
     syntax = [Plain(0x00020010, "UI", even(uid.encode(), b"\0"))] if uid is not None else []
     group = b"".join(element_bytes(e, EXPLICIT) for e in [*syntax, *extra])
     return element_bytes(Plain(0x00020000, "UL", struct.pack("<I", len(group))), EXPLICIT) + group
+
+
+def within(content: bytes) -> Read:
+    """Return what reads a file whose bytes are these."""
+    return lambda at, count: content[at : at + count]
 
 
 def file_bytes(elements: Sequence[Built], encoding: Encoding = EXPLICIT) -> bytes:

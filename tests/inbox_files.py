@@ -59,7 +59,7 @@ def remembered(one: Known) -> Remembered:
     uid = said.series_uid if said.kind in (Kind.DICOM, Kind.BUNDLE) else None
     is_left_alone = said.kind is Kind.NOT_DICOM and form(path) is not None and "//" not in path
     is_unread = said.kind is Kind.UNREADABLE or is_left_alone
-    return Remembered(path, one.entry.identity.stamp, uid, said.is_truncated, is_unread)
+    return Remembered(path, one.entry.identity, uid, said.is_truncated, is_unread)
 
 
 def outcome(how: Ended) -> Outcome:
@@ -91,9 +91,10 @@ class CountingPeek:
     asked: list[str] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
 
-    def __call__(self, path: Path) -> Peek:
-        self.asked.append(path.name)
-        return Peek(Kind.UNREADABLE) if path.name in self.refused else peek(path)
+    def __call__(self, path: str) -> Peek:
+        name = Path(path).name
+        self.asked.append(name)
+        return Peek(Kind.UNREADABLE) if name in self.refused else peek(path)
 
     def taken(self) -> list[str]:
         """Return whom it was asked for since the last call, sorted."""

@@ -7,7 +7,7 @@ import pytest
 
 from dicomzarr_watch.errors import RejectError, RetryError, SourceChangedError
 from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.source import opened
+from dicomzarr_watch.source import Excerpts, opened
 
 
 @pytest.fixture
@@ -75,3 +75,32 @@ def test_a_file_that_changes_while_it_is_read_is_not_to_blame(
 def test_a_file_that_stays_as_it_is_is_to_blame(path: Path) -> None:
     with pytest.raises(RejectError), opened(path, state(path)):
         raise RejectError("half")
+
+
+def test_parts_of_a_file_are_read_wherever_they_stand(path: Path) -> None:
+    with Excerpts(path) as file:
+        assert file.size == 5
+        assert (file.read(3, 9), file.read(0, 2)) == (b"es", b"by")
+        assert file.read(5, 1) == file.read(9, 1) == b""
+
+
+def test_a_file_of_which_parts_were_read_is_closed_whatever_happens(path: Path) -> None:
+    def look() -> None:
+        with Excerpts(path) as file:
+            file.read(-1, 1)
+
+    before = descriptors()
+    with pytest.raises(OSError, match="Invalid argument"):
+        look()
+    assert descriptors() == before
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_link_is_not_read_in_parts_either(path: Path) -> None:
+    link = path.with_name("link")
+    link.symlink_to(path)
+    with pytest.raises(OSError, match="symbolic links"), Excerpts(link):
+        pytest.fail("it was opened")

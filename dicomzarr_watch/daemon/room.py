@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from io import FileIO
 from math import prod
 from pathlib import Path
 from typing import Final
@@ -23,7 +22,7 @@ from dicomzarr_watch.errors import NO_SPACE, RetryError
 from dicomzarr_watch.intake.bundle import Form
 from dicomzarr_watch.intake.peek import glance
 from dicomzarr_watch.intake.unpack import Unpacking, unpacked
-from dicomzarr_watch.source import unlinked
+from dicomzarr_watch.source import Excerpts
 
 SERIES_BYTES: Final = 1 << 20
 """What a result takes beside the bytes of its files."""
@@ -104,8 +103,8 @@ def _decoded_bytes(work: Work, size: int) -> int:
 def _sample(source: Source) -> tuple[int, int]:
     """Return the size of a file and that of its view, where it is kept beside the file's bytes."""
     try:
-        with FileIO(source.path, opener=unlinked) as stream:
-            part10, values = glance(stream, (*_SAMPLES, tags.NUMBER_OF_FRAMES))
+        with Excerpts(source.path) as file:
+            part10, values = glance(file, (*_SAMPLES, tags.NUMBER_OF_FRAMES))
     except OSError:
         return 0, 0  # the job will see
     if part10.pixel is None or part10.is_native or part10.is_video:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import astuple
 from threading import Event as Flag
 from typing import Final
 
@@ -35,8 +34,9 @@ IDLE_POLL_LEAST_S: Final = 60.0
 """A shorter poll_s is meant as it is: there may be no events of what others do to a mount."""
 FILES_CHANGED: Final = "files-changed"
 _HOLDS: Final = frozenset({"truncated", "gap"})
-READ_AT_ONCE: Final = 500
-"""So many headers are read before anything else has its turn."""
+READ_AT_ONCE: Final = 1000
+READ_AT_ONCE_S: Final = 0.5
+"""So many headers are read, or for so long, before anything else has its turn."""
 
 
 class Watching:
@@ -174,7 +174,8 @@ class Watching:
             self._say_of_place(sight)
             self._say_of_silence(self._silence.looked(now_s, sight.new, is_asked_for=is_asked_for))
         else:
-            sight = self._inbox.read(READ_AT_ONCE)
+            until_s = now_s + READ_AT_ONCE_S
+            sight = self._inbox.read(READ_AT_ONCE, lambda: time.monotonic() > until_s)
         self._sight = sight
         with self._ledger.together():
             self._record(sight)
@@ -199,7 +200,7 @@ class Watching:
             if other.id != job.id:
                 self._log.info(Event.JOB_WITHDRAWN, **told(other), code=FILES_CHANGED)
         if job.state is State.DONE and is_of_bundle(key.uid):
-            rows = self._ledger.files.of_series(*astuple(key))
+            rows = self._ledger.files.of_series(*key)
             lost = [row for row in rows if not self._is_unpacked(row)]
             job = self._ledger.jobs.retry(job) if lost else job
         if job.state is State.QUEUED:
@@ -313,8 +314,8 @@ def _row(known: Known) -> FileRow:
 
 def _remembered(ledger: Ledger) -> Iterator[Remembered]:
     """Yield what `_row` wrote down of the files that were in the inbox."""
-    for path, stamp, kind, uid, is_truncated in ledger.files.present():
+    for path, identity, kind, uid, is_truncated in ledger.files.present():
         own = uid if kind in (Kind.DICOM, Kind.BUNDLE) else None
         is_left_alone = kind == Kind.NOT_DICOM and form(path) and not outermost(path)
         is_unread = kind == Kind.UNREADABLE or bool(is_left_alone)
-        yield Remembered(path, stamp, own, is_truncated, is_unread)
+        yield Remembered(path, identity, own, is_truncated, is_unread)

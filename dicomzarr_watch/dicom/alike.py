@@ -10,11 +10,17 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from functools import partial
-from typing import IO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from dicomzarr_watch.dicom import tags
-from dicomzarr_watch.dicom.part10 import HEAD_BYTES, PREAMBLE_BYTES, WINDOW_BYTES, Part10, split
+from dicomzarr_watch.dicom.part10 import (
+    HEAD_BYTES,
+    PREAMBLE_BYTES,
+    WINDOW_BYTES,
+    Part10,
+    Read,
+    split,
+)
 
 TEMPLATES_MOST: Final = 32
 """Values of varying length make several layouts in one series; a CT has a few of them."""
@@ -45,16 +51,15 @@ class Templates:
         self._templates: list[_Template] = []
         self._begin_bytes = WINDOW_BYTES
 
-    def spans(self, stream: IO[bytes]) -> Spans:
-        """Find the spans of the next file; raises OSError only."""
-        size = stream.seek(0, 2)
-        begin = read(stream, 0, self._begin_bytes)
+    def spans(self, read: Read, size: int) -> Spans:
+        """Find the spans of the next file, of so many bytes; raises what `read` does only."""
+        begin = read(0, self._begin_bytes)
         for place, template in enumerate(self._templates):
             values = template.values(begin, size)
             if values is not None:
                 self._templates.insert(0, self._templates.pop(place))
                 return Spans(template.part10, begin, values)
-        part10 = split(partial(read, stream), size, begin)
+        part10 = split(read, size, begin)
         self._remember(part10, begin)
         return Spans(part10, begin)
 
@@ -67,14 +72,6 @@ class Templates:
             del self._templates[TEMPLATES_MOST:]
         longest = max((t.cut.size for t in self._templates), default=0)
         self._begin_bytes = max(end, longest) + _SLACK_BYTES
-
-
-def read(stream: IO[bytes], offset: int, count: int) -> bytes:
-    """Read so many bytes from an offset; fewer only at the end of the file."""
-    if count <= 0:
-        return b""
-    stream.seek(offset)
-    return stream.read(count)
 
 
 def header_end(part10: Part10) -> int:
@@ -119,9 +116,9 @@ class _Template:
         if size != self.part10.size or len(begin) < self.cut.size:
             return None
         parts = self.cut.unpack_from(begin)
-        if parts[::2] != self.heads or any(parts[2 * n + 1] != value for n, value in self.fixed):
-            return None
-        return parts[1::2]
+        values = parts[1::2]
+        is_alike = parts[::2] == self.heads and all(values[n] == told for n, told in self.fixed)
+        return values if is_alike else None
 
 
 def _is_template(part10: Part10, begin: bytes) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import IO, Final
 
 from dicomzarr_watch.dicom import tags
-from dicomzarr_watch.dicom.alike import Templates, header_end, read
+from dicomzarr_watch.dicom.alike import Templates, header_end
 from dicomzarr_watch.dicom.frames import FrameRun, NoFrames, frame_run
 from dicomzarr_watch.dicom.functional import frame_poses
 from dicomzarr_watch.dicom.part10 import Element, Part10
@@ -121,12 +122,20 @@ def read_frames(stream: IO[bytes]) -> tuple[FrameRun | NoFrames, bytes]:
 
 def _read(stream: IO[bytes], templates: Templates) -> tuple[Part10, bytes, tuple[bytes, ...]]:
     """Return the spans, the data and the values that `Header` has."""
-    part10, begin, cut = templates.spans(stream)
+    part10, begin, cut = templates.spans(partial(_at, stream), stream.seek(0, 2))
     data = part10.inflated
     if data is None:
         end = header_end(part10)
-        data = begin[:end] + read(stream, len(begin), end - len(begin))
+        data = begin[:end] + _at(stream, len(begin), end - len(begin))
     return part10, data, cut
+
+
+def _at(stream: IO[bytes], offset: int, count: int) -> bytes:
+    """Read so many bytes from an offset; fewer only at the end of the file."""
+    if count <= 0:
+        return b""
+    stream.seek(offset)
+    return stream.read(count)
 
 
 def _tail(part10: Part10, stream: IO[bytes]) -> bytes:
@@ -134,7 +143,7 @@ def _tail(part10: Part10, stream: IO[bytes]) -> bytes:
     if part10.pixel is None or part10.inflated is not None:
         return b""
     size = part10.elements[-1].end - part10.pixel.end
-    return read(stream, part10.pixel.end, size) if size <= TAIL_LIMIT_BYTES else b""
+    return _at(stream, part10.pixel.end, size) if size <= TAIL_LIMIT_BYTES else b""
 
 
 def _instance(part10: Part10, data: bytes) -> Instance:

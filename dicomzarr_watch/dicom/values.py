@@ -50,21 +50,19 @@ class Values:
 
     def number(self, tag: int, usual_vr: bytes = b"US") -> int | None:
         """Return the first integer of an element; usual_vr: what it is where the file is silent."""
-        return self._integer(tag, self.vr(tag) or usual_vr)
-
-    def numeral(self, tag: int) -> int | None:
-        """Return the first integer of an element that is IS by the standard."""
-        return self._integer(tag, self.vr(tag))
-
-    def _integer(self, tag: int, vr: bytes) -> int | None:
+        vr = self.vr(tag) or usual_vr
         if vr not in _NUMBER_BYTES:
-            return integer(self.texts(tag)[0])
+            return integer(self.text(tag).partition("\\")[0].strip("\0 "))
         raw = self.raw(tag)
         count, is_signed = _NUMBER_BYTES[vr]
         if len(raw) < count:
             return None
         order: Literal["big", "little"] = "big" if self.part10.is_big_endian else "little"
         return int.from_bytes(raw[:count], order, signed=is_signed)
+
+    def numeral(self, tag: int) -> int | None:
+        """Return the first integer of an element that is IS by the standard."""
+        return self.number(tag, b"IS")
 
     def decimals(self, tag: int) -> tuple[float, ...]:
         """Return the finite numbers of a DS element; empty if one of them is not a number."""

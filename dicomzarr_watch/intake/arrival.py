@@ -17,14 +17,13 @@ from enum import Enum
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from dicomzarr_watch.identity import Stamp
+from dicomzarr_watch.identity import Identity
 
 _MARKS: Final = 1 << 256
-_STAMP: Final = struct.Struct("<4q")
+_IDENTITY: Final = struct.Struct("<4q")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SeriesKey:
+class SeriesKey(NamedTuple):
     """A series of one drop; an empty UID gathers DICOM files that bear none."""
 
     drop: str
@@ -32,15 +31,14 @@ class SeriesKey:
 
 
 class SeriesFile(NamedTuple):
-    """A file of a series as it is seen; stamp: the numbers of its identity."""
+    """A file of a series as it is seen."""
 
     path: str
-    stamp: Stamp
+    identity: Identity
     is_truncated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(NamedTuple):
     """A set of files as sums over them, so that one more or less is one step.
 
     mark: the sum of the hashes of the files in their present state, modulo 2**256. It is the
@@ -78,11 +76,11 @@ class Tally:
 def tally(files: Iterable[SeriesFile]) -> Tally:
     """Return the sums over some files."""
     count = size = truncated = mark = 0
-    for path, stamp, is_truncated in files:
+    for path, identity, is_truncated in files:
         count += 1
-        size += stamp[0]
+        size += identity.size
         truncated += is_truncated
-        state = _STAMP.pack(*stamp) + path.encode("utf-8", "surrogateescape")
+        state = _IDENTITY.pack(*identity) + path.encode("utf-8", "surrogateescape")
         mark += int.from_bytes(hashlib.sha256(state).digest())
     return Tally(count, size, truncated, mark % _MARKS)
 

@@ -114,5 +114,5 @@ def _folders(bundle: Entry, found: Iterable[Unpacked]) -> tuple[Folder, ...]:
         path, _, name = f"{bundle.path}{INSIDE}{one.name}".rpartition("/")
         folder = folders.setdefault(path, Folder(path))
         folder.names.append(name)
-        folder.stamps.extend((one.size, one.mtime_ns, of.ctime_ns, of.inode))
+        folder.states.extend((one.size, one.mtime_ns, of.ctime_ns, of.inode))
     return tuple(folders.values())

@@ -12,7 +12,7 @@ from enum import Enum
 from itertools import groupby
 from typing import Final, Literal, NamedTuple
 
-from dicomzarr_watch.identity import Stamp
+from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.arrival import SeriesFile, SeriesKey, Tally, tally
 from dicomzarr_watch.intake.bundle import form
 from dicomzarr_watch.intake.listing import LOOSE, Drops, Folder, drop_of, drop_of_file
@@ -33,7 +33,7 @@ class Remembered(NamedTuple):
     """A file that was known before; uid: of its series, None if it is in none."""
 
     path: str
-    stamp: Stamp
+    identity: Identity
     uid: str | None
     is_truncated: bool = False
     is_unread: bool = False
@@ -100,7 +100,7 @@ class Census:
         key = self._key(drop_of_file(path), uid)
         self._counted[folder.path][number] = key
         if key is not None:
-            self._add(key, [SeriesFile(path, folder.stamp(number), is_truncated)])
+            self._add(key, [SeriesFile(path, folder.identity(number), is_truncated)])
 
     def remember(self, known: Iterable[Remembered]) -> None:
         """Take in files that were known before; only before the first listing.
@@ -112,14 +112,14 @@ class Census:
             folder = self.drops.setdefault(drop, {}).setdefault(place, Folder(place))
             counted = self._counted.setdefault(place, [])
             for (uid, of), of_series in groupby(of_folder, _in_folder(drop) if place else _loose):
-                files = [SeriesFile(path, stamp, cut) for path, stamp, _, cut, _ in of_series]
+                files = [SeriesFile(path, identity, cut) for path, identity, _, cut, _ in of_series]
                 key = self._key(of, uid)
                 if key is not None:
                     self._add(key, files)
                 counted += [key] * len(files)
-                for path, stamp, _ in files:
+                for path, identity, _ in files:
                     folder.names.append(path.rpartition("/")[2])
-                    folder.stamps.extend(stamp)
+                    folder.states.extend(identity)
 
     def forget(self, path: str) -> None:
         """Have a file that counts for nothing read again."""
@@ -144,7 +144,7 @@ class Census:
         is_changed = False
         for number, name in enumerate(new.names):
             former = before.pop(name, None)
-            if former is not None and old.stamp(former) == new.stamp(number):
+            if former is not None and old.identity(former) == new.identity(number):
                 now.append(counted[former])
                 continue
             if former is not None:
@@ -187,14 +187,15 @@ class Census:
 
     def _add(self, key: SeriesKey, files: list[SeriesFile]) -> None:
         self.touched.add(key)
-        self.tallies[key] = self.tallies.get(key, Tally()).plus(tally(files))
-        self._truncated |= {file.path for file in files if file.is_truncated}
+        before = self.tallies.get(key)
+        self.tallies[key] = before.plus(tally(files)) if before else tally(files)
+        self._truncated.update(file.path for file in files if file.is_truncated)
 
     def _remove(self, folder: Folder, number: int, key: _Counted) -> None:
         if not isinstance(key, SeriesKey):
             return
         path = folder.path_of(number)
-        file = SeriesFile(path, folder.stamp(number), path in self._truncated)
+        file = SeriesFile(path, folder.identity(number), path in self._truncated)
         left = self.tallies[key].minus(tally([file]))
         self._truncated.discard(path)
         self.touched.add(key)

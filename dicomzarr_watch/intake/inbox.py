@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from dicomzarr_watch.intake.arrival import (
     Arrival,
@@ -31,8 +31,7 @@ UNREADABLE_AGAIN_S: Final = 2.0
 UNREADABLE_AGAIN_MOST_S: Final = 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """A file and what its header said when it was in this state."""
 
     entry: Entry
@@ -75,7 +74,7 @@ class Inbox:
         bundles: Bundles | None = None,
         marker: str = "",
         has_gap: Callable[[SeriesKey], bool] = lambda _: False,
-        peek: Callable[[Path], Peek] | None = None,
+        peek: Callable[[str], Peek] | None = None,
     ) -> None:
         """Start from what was known before, if anything.
 
@@ -166,8 +165,11 @@ class Inbox:
             return bool(found.drops) or _has_anything(self.folder)
         return found.place == self._place
 
-    def read(self, most: int) -> Sight:
-        """Read the headers of at most so many files; judge the drops that are read to the end."""
+    def read(self, most: int, is_enough: Callable[[], bool] = lambda: False) -> Sight:
+        """Read the headers of at most so many files; judge the drops that are read to the end.
+
+        is_enough: asked behind each of them whether to leave it at that.
+        """
         changed = []
         for _, folder, number in islice(self._reading, most):
             entry = folder.entry(number)
@@ -176,6 +178,8 @@ class Inbox:
             self._census.count(folder, number, _uid(seen), is_truncated=seen.is_truncated)
             if is_news or seen.kind is not Kind.UNREADABLE:
                 changed.append(Known(entry, seen))
+            if is_enough():
+                break
         self._open_touched()
         ready = []
         while self._unjudged and self._unjudged[0] not in self._census.unread:
@@ -255,7 +259,7 @@ class Inbox:
             return Peek(Kind.TEMPORARY)
         if self._bundles and outermost(entry.path):
             return self._bundles.peek(entry.path)
-        found = self._peek(self.folder / entry.path)
+        found = self._peek(f"{self.folder}/{entry.path}")
         if found.kind is Kind.NOT_DICOM and self._is_bundle(entry.path):
             found = Peek(Kind.BUNDLE, series_uid(entry.path))
         tries, _ = self._again.pop(entry.path, (0, 0.0))

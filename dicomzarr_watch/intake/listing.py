@@ -15,9 +15,9 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from dicomzarr_watch.identity import Identity, Stamp, stamp
+from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.bundle import INSIDE, NAME_MOST_BYTES, form, stem
 
 LOOSE: Final = "_loose"
@@ -46,8 +46,7 @@ class Place:
     inode: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One file; path relative to the inbox, parts joined by `/`."""
 
     path: str
@@ -77,31 +76,30 @@ class Entry:
     @property
     def is_temporary(self) -> bool:
         """Whether a part of the path says that the file is not meant to be taken yet."""
-        return any(is_temporary(part) for part in self.path.partition(INSIDE)[0].split("/"))
+        return any(map(is_temporary, self.path.partition(INSIDE)[0].split("/")))
 
 
 @dataclass(slots=True)
 class Folder:
     """The files straight in one folder, in no order; not to be changed once it is listed.
 
-    path: relative to the inbox, empty for the inbox itself. stamps: four numbers for each of the
-    names, an Identity.
+    path: relative to the inbox, empty for the inbox itself. states: four numbers for each of the
+    names, those of its Identity.
     """
 
     path: str
     names: list[str] = field(default_factory=list)
-    stamps: array[int] = field(default_factory=lambda: array("q"))
+    states: array[int] = field(default_factory=lambda: array("q"))
 
-    def stamp(self, number: int) -> Stamp:
-        size, mtime_ns, ctime_ns, inode = self.stamps[4 * number : 4 * number + 4]
-        return size, mtime_ns, ctime_ns, inode
+    def identity(self, number: int) -> Identity:
+        return Identity(*self.states[4 * number : 4 * number + 4])
 
     def path_of(self, number: int) -> str:
         name = self.names[number]
         return f"{self.path}/{name}" if self.path else name
 
     def entry(self, number: int) -> Entry:
-        return Entry(self.path_of(number), Identity(*self.stamp(number)))
+        return Entry(self.path_of(number), self.identity(number))
 
 
 Drops = dict[str, dict[str, Folder]]
@@ -239,5 +237,5 @@ class _Walk:
                 continue  # gone since its folder was read
             if stat.S_ISREG(state.st_mode):
                 folder.names.append(child.name)
-                folder.stamps.extend(stamp(state))
+                folder.states.extend(Identity.of(state))
         return folder, below

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import StrEnum
-from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from dicomzarr_watch.dicom import tags
-from dicomzarr_watch.dicom.alike import Templates, read
+from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.part10 import HEAD_BYTES, Part10, is_dicom
 from dicomzarr_watch.dicom.values import Values
-from dicomzarr_watch.source import unlinked
+from dicomzarr_watch.source import Excerpts
 
 _NUMBER_MOST: Final = 1 << 31
 """Of the value representation IS (PS3.5 6.2)."""
@@ -33,8 +31,7 @@ class Kind(StrEnum):
     MARKER = "ready-marker"
 
 
-@dataclass(frozen=True, slots=True)
-class Peek:
+class Peek(NamedTuple):
     """What a look at a file's header found; UIDs are empty where there are none.
 
     instance_number: None if there is none that the standard allows. cause: why a file cannot be
@@ -47,7 +44,7 @@ class Peek:
     transfer_syntax: str = ""
     is_truncated: bool = False
     instance_number: int | None = None
-    cause: str = field(default="", compare=False)
+    cause: str = ""
 
 
 class Peeks:
@@ -56,18 +53,18 @@ class Peeks:
     def __init__(self) -> None:
         self._templates = Templates()
 
-    def __call__(self, path: Path) -> Peek:
+    def __call__(self, path: Path | str) -> Peek:
         """Look at a file; never raises, a file that cannot be read is UNREADABLE."""
         try:
-            with FileIO(path, opener=unlinked) as stream:
-                if is_dicom(stream.read(HEAD_BYTES)):
-                    return self._dicom(stream)
+            with Excerpts(path) as file:
+                if is_dicom(file.read(0, HEAD_BYTES)):
+                    return self._dicom(file)
         except OSError as error:
             return Peek(Kind.UNREADABLE, cause=errno.errorcode.get(error.errno or 0, ""))
         return Peek(Kind.NOT_DICOM)
 
-    def _dicom(self, stream: FileIO) -> Peek:
-        part10, values = glance(stream, _WANTED, self._templates)
+    def _dicom(self, file: Excerpts) -> Peek:
+        part10, values = glance(file, _WANTED, self._templates)
         number = values.numeral(tags.INSTANCE_NUMBER)
         return Peek(
             Kind.DICOM,
@@ -80,22 +77,22 @@ class Peeks:
 
 
 def glance(
-    stream: FileIO, wanted: Iterable[int], templates: Templates | None = None
+    file: Excerpts, wanted: Iterable[int], templates: Templates | None = None
 ) -> tuple[Part10, Values]:
     """Read no more of a DICOM file than the values of some elements need.
 
     templates: what is known of files before this one.
     """
-    part10, data, _ = (templates or Templates()).spans(stream)
-    found = [element for tag in wanted if (element := part10.find(tag))]
-    end = max((element.end for element in found), default=0)
+    part10, data, cut = (templates or Templates()).spans(file.read, file.size)
     if part10.inflated is not None:
-        data = part10.inflated
-    elif end > len(data):
-        data = read(stream, 0, end)
+        return part10, Values(part10, part10.inflated)
+    if not cut:
+        ends = [element.end for tag in wanted if (element := part10.find(tag))]
+        if max(ends, default=0) > len(data):
+            data = file.read(0, max(ends))
     return part10, Values(part10, data)
 
 
-def peek(path: Path) -> Peek:
+def peek(path: Path | str) -> Peek:
     """Look at one file, as `Peeks` does."""
     return Peeks()(path)

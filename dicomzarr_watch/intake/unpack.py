@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -69,7 +69,7 @@ def unpacked(task: Unpacking) -> list[Unpacked] | None:
     """Return what came out of a bundle in this state; None if that is not known."""
     try:
         said = json.loads(task.list_file.read_bytes())
-        if said["identity"] != list(astuple(task.identity)):
+        if said["identity"] != list(task.identity):
             return None
         return [
             Unpacked(name, size, mtime_ns, Peek(Kind(kind), *of_peek))
@@ -165,8 +165,8 @@ def _write(copy: Path, pieces: Iterable[bytes], mtime_ns: int) -> None:
 
 
 def _write_list(task: Unpacking, found: Iterable[Unpacked]) -> None:
-    rows = [[one.name, one.size, one.mtime_ns, *astuple(one.peek)] for one in found]
-    said = {"identity": astuple(task.identity), "members": rows}
+    rows = [[one.name, one.size, one.mtime_ns, *one.peek] for one in found]
+    said = {"identity": task.identity, "members": rows}
     part = task.folder.with_suffix(".json.part")
     private.make_file(part)
     part.write_text(json.dumps(said))

@@ -122,7 +122,7 @@ def _row(file: FileRow, job: Job | None) -> dict[str, Any]:
         "outcome": outcome.value,
         "code": code,
         "kind": file.kind,
-        "state": list(file.identity.stamp[1:]),
+        "state": list(file.identity[1:]),
         "job": job.id if job is not None else None,
     }
     row |= {"series_uid": file.series_uid} if job is None and file.series_uid else {}

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from dicomzarr_watch.identity import Identity, Stamp
+from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.ledger.database import Database
 from dicomzarr_watch.ledger.jobs import State
 from dicomzarr_watch.ledger.rows import FileRow
@@ -61,8 +61,8 @@ class Files:
         query = _FILES + " WHERE kind = 'archive' AND gone_at IS NULL"
         return map(_file, self._database.ask(query))
 
-    def present(self) -> Iterator[tuple[str, Stamp, str, str, bool]]:
-        """Yield of each file in the inbox path, stamp, kind, series UID, whether it is truncated.
+    def present(self) -> Iterator[tuple[str, Identity, str, str, bool]]:
+        """Yield path, identity, kind, series UID and whether truncated, of each file in the inbox.
 
         There may be a million of them, so they are no FileRows.
         """
@@ -71,8 +71,8 @@ class Files:
             " FROM files WHERE gone_at IS NULL ORDER BY path"
         )
         for path, size, mtime_ns, ctime_ns, inode, kind, uid, is_truncated in rows:
-            stamp = (size, mtime_ns, ctime_ns, inode)
-            yield os.fsdecode(path), stamp, kind, uid, bool(is_truncated)
+            identity = Identity(size, mtime_ns, ctime_ns, inode)
+            yield os.fsdecode(path), identity, kind, uid, bool(is_truncated)
 
     def instance_numbers(self, drop: str, series_uid: str) -> Iterator[int]:
         """Yield the instance numbers of the files of a series that are in the inbox."""
@@ -142,7 +142,7 @@ class Files:
     def note_job(self, number: int, files: Iterable[tuple[str, Identity]]) -> None:
         """Take in that files went through a job, if they still are in these states."""
         marked = f"UPDATE files SET job = ? WHERE path = ? AND {_IDENTITY} = (?,?,?,?)"  # noqa: S608 - ours
-        values = ((number, os.fsencode(path), *of.stamp) for path, of in files)
+        values = ((number, os.fsencode(path), *of) for path, of in files)
         self._database.tell_each(marked, values)
 
     def note_clearing(self, paths: Iterable[str], how: str) -> None:
@@ -158,7 +158,7 @@ def _seen(row: FileRow) -> tuple[Any, ...]:
     return (
         os.fsencode(row.path),
         os.fsencode(row.drop),
-        *row.identity.stamp,
+        *row.identity,
         row.kind,
         row.series_uid,
         row.is_truncated,

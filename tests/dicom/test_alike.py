@@ -22,6 +22,7 @@ from dicom_files import (
     file_id,
     pydicom_files,
     us,
+    within,
     write_series,
 )
 from hypothesis import given, settings
@@ -53,7 +54,7 @@ def read_in_turn(*contents: bytes) -> list[Header]:
 
 def spans_in_turn(*contents: bytes) -> list[Part10]:
     templates = Templates()
-    return [templates.spans(BytesIO(content)).part10 for content in contents]
+    return [templates.spans(within(content), len(content)).part10 for content in contents]
 
 
 def is_said_alone(header: Header, content: bytes) -> bool:

@@ -25,6 +25,7 @@ from dicom_files import (
     pydicom_files,
     swapped,
     us,
+    within,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,7 +51,7 @@ NATIVE_FILES = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2
 
 
 def run_of(data: bytes) -> FrameRun | NoFrames:
-    part10 = split(lambda at, count: data[at : at + count], len(data))
+    part10 = split(within(data), len(data))
     return frame_run(part10, Values(part10, part10.inflated or data))
 
 
@@ -306,7 +307,7 @@ def test_the_frames_of_a_deflated_file_lie_in_its_inflated_data_set() -> None:
     data = file_bytes([*MATRIX, PIXELS], DEFLATED)
     run = run_of(data)
     assert isinstance(run, FrameRun)
-    inflated = split(lambda at, count: data[at : at + count], len(data)).inflated
+    inflated = split(within(data), len(data)).inflated
     assert inflated is not None
     np.testing.assert_array_equal(seen(inflated, run), PIXEL_CASES[0].frames)
     assert run.encoding == DEFLATED.uid

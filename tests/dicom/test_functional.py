@@ -14,6 +14,7 @@ from dicom_files import (
     even,
     file_bytes,
     us,
+    within,
 )
 
 from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat
@@ -49,7 +50,7 @@ def poses_of(*elements: Built, encoding: Encoding = EXPLICIT, frames: int = 0) -
     data = file_bytes(sorted(elements, key=lambda e: e.tag), encoding)
     groups = [len(e.items) for e in elements if e.tag == PER_FRAME and isinstance(e, Nested)]
     frames = frames or max([1, *groups])
-    values = Values(split(lambda at, count: data[at : at + count], len(data)), data)
+    values = Values(split(within(data), len(data)), data)
     return frame_poses(values, FrameRun(GRAY, frames, 0, 48 * frames))
 
 

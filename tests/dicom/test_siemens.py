@@ -6,7 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dicom_files import EXPLICIT, PIXEL_CASES, Encapsulated, Encoding, Pixels, Plain, file_bytes, us
+from dicom_files import (
+    EXPLICIT,
+    PIXEL_CASES,
+    Encapsulated,
+    Encoding,
+    Pixels,
+    Plain,
+    file_bytes,
+    us,
+    within,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -146,7 +156,7 @@ def mosaic_file(
     case = replace(PIXEL_CASES[0], frames=np.zeros((1, *size), "u2"), encoding=encoding)
     elements = {e.tag: e for e in (*case.elements, MOSAIC, *more)}
     data = file_bytes([elements[tag] for tag in sorted(elements)], encoding)
-    part10 = split(lambda at, count: data[at : at + count], len(data))
+    part10 = split(within(data), len(data))
     values = Values(part10, data)
     run = frame_run(part10, values)
     assert isinstance(run, FrameRun)
@@ -190,7 +200,7 @@ def test_an_encapsulated_mosaic_is_as_many_frames_too() -> None:
     pixels = Encapsulated((b"", b"\xff\xd8"))
     jpeg = Encoding("1.2.840.10008.1.2.4.90")
     data = file_bytes([*(elements[tag] for tag in sorted(elements)), pixels], jpeg)
-    part10 = split(lambda at, count: data[at : at + count], len(data))
+    part10 = split(within(data), len(data))
     run = frame_run(part10, Values(part10, data))
     assert isinstance(run, FrameRun)
     assert slices_of(run) == (3, 3, 2, 3)

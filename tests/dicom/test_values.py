@@ -15,6 +15,7 @@ from dicom_files import (
     element_bytes,
     even,
     file_bytes,
+    within,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ NAN = float("nan")
 
 def values_of(*elements: Built, encoding: Encoding = EXPLICIT) -> Values:
     data = file_bytes(elements, encoding)
-    return Values(split(lambda at, count: data[at : at + count], len(data)), data)
+    return Values(split(within(data), len(data)), data)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_an_absent_element_has_no_value() -> None:
 
 def test_an_element_beyond_the_bytes_at_hand_has_no_value() -> None:
     data = file_bytes([Plain(tags.MODALITY, "CS", b"MR"), Plain(tags.ROWS, "US", b"\x02\x00")])
-    part10 = split(lambda at, count: data[at : at + count], len(data))
+    part10 = split(within(data), len(data))
     rows = part10.find(tags.ROWS)
     assert rows is not None
     found = Values(part10, data[: rows.start])

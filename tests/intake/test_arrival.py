@@ -24,9 +24,9 @@ from dicomzarr_watch.intake.arrival import (
 
 KEY = SeriesKey("drop", "1.2.3")
 RULES = Rules(settle_s=10.0, truncated_hold_s=60.0)
-ONE = SeriesFile("drop/1.dcm", identity().stamp)
-TWO = SeriesFile("drop/2.dcm", identity(inode=2).stamp)
-CUT = SeriesFile("drop/3.dcm", identity(inode=3).stamp, is_truncated=True)
+ONE = SeriesFile("drop/1.dcm", identity())
+TWO = SeriesFile("drop/2.dcm", identity(inode=2))
+CUT = SeriesFile("drop/3.dcm", identity(inode=3), is_truncated=True)
 Files = tuple[SeriesFile, ...]
 
 
@@ -88,7 +88,7 @@ def histories(draw: st.DrawFn) -> list[Look]:
             case "put":
                 name, state = draw(names), draw(identities)
                 # whether it is cut short is read from the state, so it changes with it alone
-                files[name] = SeriesFile(name, state.stamp, is_truncated=state.size == 1)
+                files[name] = SeriesFile(name, state, is_truncated=state.size == 1)
             case "remove":
                 files.pop(draw(names), None)
         found.append(Look(now_s, frozenset(files.values())))
@@ -143,12 +143,12 @@ def test_until_due_nothing_changes_and_then_something_does(
 @pytest.mark.parametrize(
     "changed",
     [
-        ONE._replace(stamp=identity(size=90).stamp),
-        ONE._replace(stamp=identity(size=110).stamp),
-        ONE._replace(stamp=identity(mtime_ns=2).stamp),
-        ONE._replace(stamp=identity(mtime_ns=0).stamp),
-        ONE._replace(stamp=identity(ctime_ns=2).stamp),
-        ONE._replace(stamp=identity(inode=9).stamp),
+        ONE._replace(identity=identity(size=90)),
+        ONE._replace(identity=identity(size=110)),
+        ONE._replace(identity=identity(mtime_ns=2)),
+        ONE._replace(identity=identity(mtime_ns=0)),
+        ONE._replace(identity=identity(ctime_ns=2)),
+        ONE._replace(identity=identity(inode=9)),
         ONE._replace(path="drop/other.dcm"),
     ],
     ids=["shrank", "grew", "newer", "older", "ctime", "inode", "renamed"],
@@ -192,7 +192,7 @@ def test_a_truncated_file_holds_its_series_and_is_then_named() -> None:
 
 def test_a_truncated_file_that_is_mended_holds_no_longer_than_any() -> None:
     watcher = Watcher()
-    mended = SeriesFile(CUT.path, identity(size=200, inode=3).stamp)
+    mended = SeriesFile(CUT.path, identity(size=200, inode=3))
     watcher.look(0.0, ONE, CUT)
     watcher.look(20.0, ONE, mended)
     assert watcher.waits(30.0, ONE, mended) == ""
@@ -214,9 +214,8 @@ def test_series_settle_each_for_itself_and_come_in_order() -> None:
 
 
 paths = st.binary(min_size=1, max_size=6).map(lambda raw: raw.replace(b"\0", b"\n"))
-stamps = identities.map(lambda state: state.stamp)
 series_files = st.builds(
-    SeriesFile, paths.map(lambda raw: raw.decode("utf-8", "surrogateescape")), stamps
+    SeriesFile, paths.map(lambda raw: raw.decode("utf-8", "surrogateescape")), identities
 )
 sets_of_files = st.lists(series_files, max_size=4, unique_by=lambda file: file.path)
 
@@ -232,8 +231,8 @@ def test_the_order_of_files_does_not_matter_to_a_tally(
 
 @given(sets_of_files, sets_of_files)
 @example(
-    [SeriesFile("a 100 1 1 1\nb", identity().stamp)],
-    [SeriesFile("a", identity().stamp), SeriesFile("b", identity().stamp)],
+    [SeriesFile("a 100 1 1 1\nb", identity())],
+    [SeriesFile("a", identity()), SeriesFile("b", identity())],
 )
 def test_other_files_have_another_fingerprint(
     some: list[SeriesFile], others: list[SeriesFile]
@@ -246,7 +245,7 @@ def test_other_files_have_another_fingerprint(
 def test_a_tally_counts_what_comes_and_goes(files: list[SeriesFile]) -> None:
     found = tally(files)
     assert found.files == len(files)
-    assert found.bytes == sum(file.stamp[0] for file in files)
+    assert found.bytes == sum(file.identity.size for file in files)
     assert found.truncated == sum(file.is_truncated for file in files)
     for file in files:
         found = found.minus(tally([file]))

@@ -148,7 +148,7 @@ def test_members_are_in_another_state_if_their_bundle_is(folder: Path, bundles: 
     unpack_in(bundles, folder)
     second = bundles.folders(found_in(folder, "study.zip"))
     assert [f.names for f in first] == [f.names for f in second]
-    assert all(a.stamps != b.stamps for a, b in zip(first, second, strict=True))
+    assert all(a.states != b.states for a, b in zip(first, second, strict=True))
 
 
 def test_headers_are_told_from_the_list_and_bytes_from_the_copies(

@@ -36,7 +36,7 @@ def listed(files: dict[str, Identity], before: Drops) -> Drops:
         place, _, name = path.rpartition("/")
         folder = found.setdefault(entry.drop, {}).setdefault(place, Folder(place))
         folder.names.append(name)
-        folder.stamps.extend(identity.stamp)
+        folder.states.extend(identity)
     for drop, folders in found.items():
         for place, folder in folders.items():
             if before.get(drop, {}).get(place) == folder:
@@ -50,9 +50,7 @@ def tallies(files: dict[str, Identity]) -> dict[SeriesKey, Tally]:
         said = uid(identity)
         if said is not None:
             key = SeriesKey(Entry(path, identity).drop, said)
-            found.setdefault(key, []).append(
-                SeriesFile(path, identity.stamp, is_truncated(identity))
-            )
+            found.setdefault(key, []).append(SeriesFile(path, identity, is_truncated(identity)))
     return {key: tally(of) for key, of in found.items()}
 
 
@@ -92,8 +90,7 @@ def test_what_was_remembered_is_as_if_it_had_been_read(
 ) -> None:
     census = Census()
     census.remember(
-        Remembered(path, state.stamp, uid(state), is_truncated(state))
-        for path, state in known.items()
+        Remembered(path, state, uid(state), is_truncated(state)) for path, state in known.items()
     )
     assert census.tallies == tallies(known)
     changes = census.take_in(listed(files, {}))
@@ -109,7 +106,7 @@ def test_a_file_that_is_forgotten_is_read_again(
     files: dict[str, Identity], data: st.DataObject
 ) -> None:
     census = Census()
-    census.remember(Remembered(path, state.stamp, None) for path, state in files.items())
+    census.remember(Remembered(path, state, None) for path, state in files.items())
     path = data.draw(st.sampled_from(sorted(files)))
     census.forget(path)
     assert [folder.entry(n).path for _, folder, n in census.files()] == [path]

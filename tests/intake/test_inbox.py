@@ -81,7 +81,7 @@ class Watched(Inbox):
         found: dict[tuple[str, str], list[SeriesFile]] = {}
         for one in self.noted.values():
             if one.peek.kind is Kind.DICOM:
-                file = SeriesFile(one.entry.path, one.entry.identity.stamp, one.peek.is_truncated)
+                file = SeriesFile(one.entry.path, one.entry.identity, one.peek.is_truncated)
                 found.setdefault((one.entry.drop, one.peek.series_uid), []).append(file)
         for key, files in found.items():
             assert self.tally(SeriesKey(*key)) == tally(files)
@@ -412,6 +412,18 @@ def test_a_backlog_is_read_piece_by_piece_and_a_drop_is_judged_when_it_is_read(
     assert len([found for found in judged if found]) == 2
     assert judged[1] | judged[2] | judged[3] == {"a": 3, "b": 3}
     assert sight.is_all_read
+
+
+def test_reading_ends_when_it_is_enough_and_goes_on_where_it_was(
+    folder: Path, peek: CountingPeek
+) -> None:
+    for n in range(3):
+        put(folder / "a" / f"{n}.dcm")
+    inbox = Inbox(folder, RULES, peek=peek)
+    inbox.look(0.0)
+    counts = [len(inbox.read(9, lambda: len(peek.asked) % 2 == 0).changed) for _ in range(3)]
+    assert counts == [2, 1, 0]
+    assert peek.taken() == ["0.dcm", "1.dcm", "2.dcm"]
 
 
 def test_reading_on_is_no_second_look(folder: Path) -> None:

@@ -180,7 +180,7 @@ class LedgerMachine(RuleBasedStateMachine):
             here = [row for row in rows if row.is_present]
             assert present(ledger) == here
             assert list(ledger.files.present()) == [
-                (r.path, r.identity.stamp, r.kind, r.series_uid, r.is_truncated) for r in here
+                (r.path, r.identity, r.kind, r.series_uid, r.is_truncated) for r in here
             ]
         assert list(self.reader.files.of_drop(ODD)) == [row for row in rows if row.drop == ODD]
         arriving = sorted(self.arriving.values(), key=lambda r: (os.fsencode(r.drop), r.series_uid))
