@@ -25,19 +25,23 @@ KILLS = 30
 def test_kills_of_the_daemon_or_a_child_lead_to_the_same_result(
     tmp_path: Path, tally: Tally, rounds: int
 ) -> None:
-    disturb(filled(tmp_path / "inbox", SERIES), tmp_path, tally, rounds)
+    assert disturb(filled(tmp_path / "inbox", SERIES), tmp_path, tally, rounds) == SERIES
 
 
 @pytest.mark.long
 def test_kills_while_real_series_are_archived_lead_to_the_same_result(
     tmp_path: Path, tally: Tally, corpus: Path
 ) -> None:
-    disturb(corpus, tmp_path, tally, rounds=34)
+    assert disturb(corpus, tmp_path, tally, rounds=34)
 
 
-def disturb(inbox: Path, tmp_path: Path, tally: Tally, rounds: int) -> None:
-    """Archive an inbox over and over, killed at random instants, and judge what came of it."""
-    _, undisturbed = once(tmp_path / "undisturbed", inbox=inbox)
+def disturb(inbox: Path, tmp_path: Path, tally: Tally, rounds: int) -> int:
+    """Archive an inbox over and over, killed at random instants, and judge what came of it.
+
+    Returns how many series there are.
+    """
+    code, undisturbed = once(tmp_path / "undisturbed", inbox=inbox)
+    assert code == 0
     expected = end_state(undisturbed.output)
     series = len(expected["receipts"])
     seed = secrets.randbits(32)
@@ -51,3 +55,4 @@ def disturb(inbox: Path, tmp_path: Path, tally: Tally, rounds: int) -> None:
         whole = judgement(inbox, daemon.output)
         tally("kills", KILLS, replace(whole, half_visible=(*odd, *whole.half_visible)))
         shutil.rmtree(place)
+    return series
