@@ -8,17 +8,20 @@ from threading import Event as Flag
 from typing import Final
 
 from dicomzarr_watch.config import Settings
-from dicomzarr_watch.intake.arrival import Arrival, Rules, SeriesKey, Tally, gaps
+from dicomzarr_watch.daemon.arriving import Arriving
+from dicomzarr_watch.daemon.naming import told
+from dicomzarr_watch.daemon.presence import Presence
+from dicomzarr_watch.intake.arrival import Rules, SeriesKey, Tally, gaps
 from dicomzarr_watch.intake.bundle import form, is_of_bundle, outermost
 from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.intake.census import Remembered
 from dicomzarr_watch.intake.inbox import Inbox, Known, Sight
-from dicomzarr_watch.intake.listing import Entry, Place, drop_of_file
+from dicomzarr_watch.intake.listing import Entry, drop_of_file
 from dicomzarr_watch.intake.peek import Kind
 from dicomzarr_watch.intake.silence import Silence
 from dicomzarr_watch.intake.wakeup import Wakeup
-from dicomzarr_watch.ledger.jobs import Job, State
-from dicomzarr_watch.ledger.rows import ArrivingRow, FileRow
+from dicomzarr_watch.ledger.jobs import State
+from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log, Name
 
@@ -33,7 +36,6 @@ IDLE_POLL_MOST_S: Final = 600.0
 IDLE_POLL_LEAST_S: Final = 60.0
 """A shorter poll_s is meant as it is: there may be no events of what others do to a mount."""
 FILES_CHANGED: Final = "files-changed"
-_HOLDS: Final = frozenset({"truncated", "gap"})
 READ_AT_ONCE: Final = 1000
 READ_AT_ONCE_S: Final = 0.5
 """So many headers are read, or for so long, before anything else has its turn."""
@@ -80,15 +82,12 @@ class Watching:
             has_gap=lambda key: bool(gaps(ledger.files.instance_numbers(key.drop, key.uid))),
         )
         self._wakeup = Wakeup(settings.inbox, self._stir)
+        self._presence = Presence(log, self._wakeup, settings.poll_s)
         self._silence = Silence()
         self._unannounced = 0
-        self._arriving: dict[SeriesKey, tuple[str, int]] = {}
+        self._arriving = Arriving(log, ledger)
         self._unoffered: dict[SeriesKey, Tally] = {}
         self._sight = Sight(None)
-        self._place: Place | None = None
-        self._unreadable: tuple[str, ...] = ()
-        self._is_watched: bool | None = None
-        self._is_missing = False
         self._is_stirred = Flag()
         self._looked_s = self._took_s = 0.0
 
@@ -112,7 +111,7 @@ class Watching:
         if self._is_stirred.is_set():
             return earliest_s
         poll_s = self._settings.poll_s
-        if self._is_watched and poll_s >= IDLE_POLL_LEAST_S:
+        if self._presence.is_watched and poll_s >= IDLE_POLL_LEAST_S:
             poll_s = max(poll_s, min(IDLE_SHARE_OF_TIME * self._took_s, IDLE_POLL_MOST_S))
         return max(earliest_s, min(self._sight.due_s, self._looked_s + poll_s))
 
@@ -123,7 +122,7 @@ class Watching:
 
     def start(self) -> None:
         """Watch first, then look: what comes in between is seen by both."""
-        self._watch()
+        self._presence.watch()
         self.look()
 
     def stop(self) -> None:
@@ -161,7 +160,7 @@ class Watching:
         """List the inbox, or read on in what was found; record and offer what that brings."""
         now_s = time.monotonic()
         if self._sight.is_all_read or now_s - self._looked_s > self._settings.poll_s:
-            is_asked_for = self._is_stirred.is_set() or self._place is None
+            is_asked_for = self._is_stirred.is_set() or not self._presence.is_known
             self._is_stirred.clear()
             moved = {f"{path}/" for path in self._came_out if "/" not in path}
             if self._settings.drop_is_complete_on_move:
@@ -171,7 +170,8 @@ class Watching:
                 self._came_out.clear()
             self._looked_s = time.monotonic()
             self._took_s = self._looked_s - now_s
-            self._say_of_place(sight)
+            if self._presence.see(sight):
+                self._is_stirred.set()  # what came before the watch is found by another look
             self._say_of_silence(self._silence.looked(now_s, sight.new, is_asked_for=is_asked_for))
         else:
             until_s = now_s + READ_AT_ONCE_S
@@ -179,7 +179,8 @@ class Watching:
         self._sight = sight
         with self._ledger.together():
             self._record(sight)
-            self._note_arriving(sight)
+            for key in self._arriving.note(sight):
+                self._unoffered.pop(key, None)
             self._unoffered |= {a.key: a.tally for a in sight.arrivals if a.is_complete}
             self.offer()
 
@@ -216,38 +217,10 @@ class Watching:
             self._is_stirred.set()
             self._wake()
 
-    def _say_of_place(self, sight: Sight) -> None:
-        """Say once when the inbox goes, comes back or is another one; watch it anew then."""
-        if sight.place is None:
-            if not self._is_missing:
-                self._log.warning(Event.INBOX_MISSING)
-            self._is_missing = True
-            return
-        is_other = self._place is not None and sight.place != self._place
-        if is_other:
-            self._log.warning(Event.INBOX_REPLACED)
-        elif self._is_missing:
-            self._log.info(Event.INBOX_BACK)
-        if is_other or self._is_missing or not self._wakeup.is_healthy:
-            self._watch()
-        self._place, self._is_missing = sight.place, False
-        if sight.unreadable and sight.unreadable != self._unreadable:
-            self._log.warning(Event.INBOX_UNREADABLE, folders=len(sight.unreadable))
-        self._unreadable = sight.unreadable
-
     def _say_of_silence(self, files: int) -> None:
         if files:
             self._unannounced += files
             self._log.info(Event.FILES_UNANNOUNCED, files=files, total=self._unannounced)
-
-    def _watch(self) -> None:
-        is_watched = self._wakeup.start()
-        if is_watched:
-            self._log.info(Event.WATCH_STARTED)
-            self._is_stirred.set()  # what came before the watch is found by another look
-        elif self._is_watched is not False:
-            self._log.warning(Event.WATCH_LOST, poll_s=self._settings.poll_s)
-        self._is_watched = is_watched
 
     def _record(self, sight: Sight) -> None:
         if sight.changed or sight.gone:
@@ -260,43 +233,6 @@ class Watching:
             cause = known.peek.cause
             if known.peek.kind is Kind.UNREADABLE and cause != "ENOENT":  # the next look says gone
                 self._log.warning(Event.FILE_UNREADABLE, file=Name(known.entry.path), cause=cause)
-
-    def _note_arriving(self, sight: Sight) -> None:
-        """Keep who is arriving, in the ledger too, and say it once of each."""
-        waiting = {a.key: (a.waits_for, a.tally.files) for a in sight.arrivals if a.waits_for}
-        news = {k: of for k, of in waiting.items() if self._arriving.get(k) != of}
-        over = [*sight.over, *(a.key for a in sight.arrivals if a.is_complete)]
-        over = [key for key in over if key in self._arriving]
-        for key in over:
-            del self._arriving[key]
-        if news or over:
-            rows = [ArrivingRow(k.drop, k.uid, *of) for k, of in news.items()]
-            rows += [ArrivingRow(k.drop, k.uid, "", 0) for k in over]
-            self._ledger.drops.note_arriving(rows)
-        for arrival in sight.arrivals:
-            if arrival.key in news:
-                self._unoffered.pop(arrival.key, None)
-                self._say_arriving(arrival)
-        self._arriving |= news
-
-    def _say_arriving(self, arrival: Arrival) -> None:
-        fields: dict[str, object] = {**named(arrival.key), "files": arrival.tally.files}
-        waited_for, _ = self._arriving.get(arrival.key, ("", 0))
-        if not waited_for:
-            self._log.info(Event.SERIES_ARRIVING, **fields)
-        if arrival.waits_for in _HOLDS and arrival.waits_for != waited_for:
-            fields |= {"waits_for": arrival.waits_for, "truncated": arrival.tally.truncated}
-            self._log.warning(Event.SERIES_HELD, **fields)
-
-
-def named(key: SeriesKey) -> dict[str, Name]:
-    """Return the fields that name a series in the log."""
-    return {"drop": Name(key.drop), "series": Name(key.uid)}
-
-
-def told(job: Job) -> dict[str, object]:
-    """Return the fields that name a job in the log."""
-    return {**named(SeriesKey(job.drop, job.series_uid)), "job": job.id}
 
 
 def _row(known: Known) -> FileRow:

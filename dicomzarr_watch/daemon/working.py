@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.clearing import NUMBER, Clearing
+from dicomzarr_watch.daemon.naming import told
 from dicomzarr_watch.daemon.pause import Pause
 from dicomzarr_watch.daemon.room import Need, Room
 from dicomzarr_watch.daemon.tasks import task_of
-from dicomzarr_watch.daemon.watching import FILES_CHANGED, Watching, told
+from dicomzarr_watch.daemon.watching import FILES_CHANGED, Watching
 from dicomzarr_watch.engine.local import LocalEngine
 from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.errors import RetryError
