@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from dicomzarr_watch.archive import arrays, layout
 from dicomzarr_watch.archive.arrays import Blob
@@ -63,7 +64,7 @@ class Store:
                 self.images = images(path, self.attributes)
                 self._headers = Blob(path, "headers")
                 self._residue = Blob(path, "residue")
-                self._frames = arrays.values(path, "frames").astype(np.int64)
+                self._frames = _frames(path, len(self.images))
                 self.files = _files(path)
         except (KeyError, FileNotFoundError, NotADirectoryError, TypeError, ValueError) as error:
             raise RejectError(
@@ -183,6 +184,19 @@ class _Frames:
         rest = slab.samples[most:]
         self._rest = Slab(slab.format, rest) if len(rest) else None
         return Slab(slab.format, slab.samples[:most])
+
+
+def _frames(store: Path, images: int) -> npt.NDArray[np.int64]:
+    """Read where each frame stands; raises RejectError where that is in no image."""
+    found = arrays.values(store, "frames").astype(np.int64)
+    if found.size and not (found.min() >= 0 and found[:, 0].max() < images):
+        raise RejectError(
+            "store-damaged",
+            expected="frames of images that are there",
+            found="one of another image",
+            todo="run verify on the store",
+        )
+    return found
 
 
 def _files(store: Path) -> tuple[StoredFile, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,7 @@ import typer
 from dicomzarr_watch import console
 from dicomzarr_watch.archive.work import KeepEncoded, Level
 from dicomzarr_watch.cli.command import Json, app, complain
-from dicomzarr_watch.errors import DicomzarrError, RejectError
+from dicomzarr_watch.errors import DicomzarrError, RejectError, RetryError
 
 if TYPE_CHECKING:
     from dicomzarr_watch.archive.document import Receipt
@@ -93,20 +94,21 @@ def restore(
     count = size = 0
     taken: dict[Path, list[str]] = defaultdict(list)
     for path, below in _stores(store):
-        opened = reader.Store(path)
-        files = restoring.matching(opened, patterns or [])
-        names = set_apart(taken[below], (file.name for file in files), f"~{path.parent.name}")
-        taken[below] += names
-        files = [replace(file, name=name) for file, name in zip(files, names, strict=True)]
-        total = sum(file.size for file in files)
-        with console.progress("restore", total) as advance:
-            count += restoring.restore(
-                opened,
-                destination / below,
-                files,
-                is_durable=True,
-                progress=lambda n, a=advance: a("", n),  # type: ignore[misc]
-            )
+        with _of_one_revision(path):
+            opened = reader.Store(path)
+            files = restoring.matching(opened, patterns or [])
+            names = set_apart(taken[below], (file.name for file in files), f"~{path.parent.name}")
+            taken[below] += names
+            files = [replace(file, name=name) for file, name in zip(files, names, strict=True)]
+            total = sum(file.size for file in files)
+            with console.progress("restore", total) as advance:
+                count += restoring.restore(
+                    opened,
+                    destination / below,
+                    files,
+                    is_durable=True,
+                    progress=lambda n, a=advance: a("", n),  # type: ignore[misc]
+                )
         size += total
     if as_json:
         console.as_json({"files": count, "bytes": size})
@@ -127,25 +129,8 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Rebuild every file and compare, with the store's own hashes or with the originals."""
-    from dicomzarr_watch.archive import reader
-    from dicomzarr_watch.archive import verify as verifying
-
-    answers: list[dict[str, Any]] = []
-    for path, below in (found for store in stores for found in _stores(store)):
-        try:
-            opened = reader.Store(path)
-            expected = _originals(opened, against / below) if against else None
-            with console.progress("verify", sum(f.size for f in opened.files)) as advance:
-                odd = verifying.differing(
-                    opened,
-                    expected,
-                    progress=lambda n, a=advance: a("", n),  # type: ignore[misc]
-                )
-            answers.append(
-                {"store": str(path), "files": len(opened.files), "differ": list(odd), "code": ""}
-            )
-        except RejectError as error:
-            answers.append({"store": str(path), "files": 0, "differ": [], "code": error.code})
+    found = [found for store in stores for found in _stores(store)]
+    answers = [_verified(path, against / below if against else None) for path, below in found]
     if as_json:
         console.as_json(answers)
     for answer in [] if as_json else answers:
@@ -154,6 +139,29 @@ def verify(
         for name in answer["differ"]:
             console.say(f"  {name}")
     raise typer.Exit(any(answer["differ"] or answer["code"] for answer in answers))
+
+
+def _verified(store: Path, against: Path | None) -> dict[str, Any]:
+    """Return what there is to say of a store, or of the revision that takes its place meanwhile."""
+    while True:
+        standing = _standing(store)
+        answer = _looked_at(store, against)
+        if _standing(store) == standing or not (answer["differ"] or answer["code"]):
+            return answer
+
+
+def _looked_at(store: Path, against: Path | None) -> dict[str, Any]:
+    from dicomzarr_watch.archive import reader
+    from dicomzarr_watch.archive import verify as verifying
+
+    try:
+        opened = reader.Store(store)
+        expected = _originals(opened, against) if against else None
+        with console.progress("verify", sum(f.size for f in opened.files)) as advance:
+            odd = verifying.differing(opened, expected, progress=lambda n: advance("", n))
+    except RejectError as error:
+        return {"store": str(store), "files": 0, "differ": [], "code": error.code}
+    return {"store": str(store), "files": len(opened.files), "differ": list(odd), "code": ""}
 
 
 @app.command()
@@ -228,6 +236,33 @@ def _stores(place: Path) -> Iterator[tuple[Path, Path]]:
         )
     for path in found:
         yield path, path.relative_to(place).parent.parent
+
+
+@contextmanager
+def _of_one_revision(store: Path) -> Iterator[None]:
+    """Raise RetryError for what is odd where another revision took the place of the first."""
+    standing = _standing(store)
+    try:
+        yield
+    except RejectError as error:
+        if _standing(store) == standing:
+            raise
+        raise RetryError(
+            "store-replaced",
+            expected="one revision of a series",
+            found="another in its place",
+            todo="name an empty folder and restore again",
+            private=str(store),
+        ) from error
+
+
+def _standing(store: Path) -> tuple[int, int] | None:
+    """Return what tells the revision that stands here now from another; None if there is none."""
+    try:
+        found = store.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _is_drop(path: Path) -> bool:

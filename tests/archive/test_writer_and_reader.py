@@ -215,3 +215,14 @@ def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
     (done.path / "zarr.json").write_text(json.dumps(metadata))
     with pytest.raises(RejectError, match="not-a-store"):
         Store(done.path)
+
+
+@pytest.mark.parametrize("place", [(1, 0), (-1, 0), (0, -1)])
+def test_frames_of_an_image_that_is_not_there_are_damage(
+    tmp_path: Path, place: tuple[int, int]
+) -> None:
+    done = made(tmp_path, slices)
+    frames = zarr.open_array(done.path / "dicom" / "frames", mode="a")
+    frames[0] = np.array(place)
+    with pytest.raises(RejectError, match="store-damaged"):
+        Store(done.path)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from shutil import copy
+from shutil import copy, copytree
+from threading import Thread
 
 import pydicom
 import pytest
@@ -198,6 +201,59 @@ def test_a_damaged_store_gives_no_wrong_files(
     assert answer.err.startswith("dicomzarr-watch: ")
     for name, content in contents(tmp_path / "back").items():
         assert converted.files[f"one/{name}"] == content
+
+
+@contextmanager
+def replaced_as_it_is_read(store: Path) -> Iterator[None]:
+    """Have a newer revision take a store's place while the first is read, which shows as damage.
+
+    Its document is a pipe, so that who reads it waits until the place is taken.
+    """
+    newer, document = store.with_name("newer"), store / "zarr.json"
+    copytree(store, newer)
+    document.unlink()
+    os.mkfifo(document)
+
+    def replace() -> None:
+        with document.open("wb") as pipe:
+            store.rename(store.with_name("older"))
+            newer.rename(store)
+            pipe.write(b"{}")
+
+    replacing = Thread(target=replace, daemon=True)
+    replacing.start()
+    yield
+    replacing.join(timeout=60)
+    assert not replacing.is_alive()
+
+
+def test_a_store_that_is_replaced_meanwhile_is_not_taken_for_damaged(
+    ask: Ask, converted: Converted
+) -> None:
+    with replaced_as_it_is_read(converted.store("one", 1)):
+        answer = ask("verify", converted.output)
+    assert answer.code == 0
+    assert all(line.endswith("ok") for line in answer.out.splitlines())
+
+
+def test_who_restores_a_store_that_is_replaced_meanwhile_is_told(
+    ask: Ask, converted: Converted, tmp_path: Path
+) -> None:
+    with replaced_as_it_is_read(converted.store("one", 1)):
+        answer = ask("restore", converted.output, tmp_path / "back")
+    assert answer.code == 1
+    assert "store-replaced" in answer.err
+    assert ask("restore", converted.output, tmp_path / "again").code == 0
+    assert contents(tmp_path / "again") == converted.files
+
+
+def test_a_store_that_goes_meanwhile_is_none(ask: Ask, converted: Converted) -> None:
+    store = converted.store("one", 1)
+    with replaced_as_it_is_read(store):
+        (store.with_name("newer") / "zarr.json").unlink()
+        answer = ask("verify", converted.output, "--json")
+    assert answer.code == 1
+    assert [row["code"] for row in answer.json if row["code"]] == ["not-a-store"]
 
 
 def test_an_original_is_known_though_its_pixels_alone_were_kept(ask: Ask, tmp_path: Path) -> None:
