@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from dicomzarr_watch.daemon.naming import named
 from dicomzarr_watch.intake.arrival import Arrival, SeriesKey
@@ -12,6 +13,13 @@ from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log
 
 _HOLDS: Final = frozenset({"truncated", "gap"})
+
+
+class News(NamedTuple):
+    """A series that is waited for otherwise than before; waited_for: empty if it was not at all."""
+
+    arrival: Arrival
+    waited_for: str
 
 
 class Arriving:
@@ -25,29 +33,28 @@ class Arriving:
     def __len__(self) -> int:
         return len(self._known)
 
-    def note(self, sight: Sight) -> frozenset[SeriesKey]:
-        """Take in a look; return the series that are waited for otherwise than before."""
+    def note(self, sight: Sight) -> tuple[News, ...]:
+        """Take in a look, and return what is to be said once the ledger has it."""
         waiting = {a.key: (a.waits_for, a.tally.files) for a in sight.arrivals if a.waits_for}
-        news = {k: of for k, of in waiting.items() if self._known.get(k) != of}
+        before = {k: self._known.get(k, ("", 0)) for k in waiting}
+        news = {k: of for k, of in waiting.items() if before[k] != of}
         over = [*sight.over, *(a.key for a in sight.arrivals if a.is_complete)]
         over = [key for key in over if key in self._known]
         for key in over:
             del self._known[key]
+        self._known |= news
         if news or over:
             rows = [ArrivingRow(*k, *of) for k, of in news.items()]
             rows += [ArrivingRow(*k, "", 0) for k in over]
             self._ledger.drops.note_arriving(rows)
-        for arrival in sight.arrivals:
-            if arrival.key in news:
-                self._say(arrival)
-        self._known |= news
-        return frozenset(news)
+        return tuple(News(a, before[a.key][0]) for a in sight.arrivals if a.key in news)
 
-    def _say(self, arrival: Arrival) -> None:
-        said = named(arrival.key) | {"files": arrival.tally.files}
-        waited_for, _ = self._known.get(arrival.key, ("", 0))
-        if not waited_for:
-            self._log.info(Event.SERIES_ARRIVING, **said)
-        if arrival.waits_for in _HOLDS and arrival.waits_for != waited_for:
-            said |= {"waits_for": arrival.waits_for, "truncated": arrival.tally.truncated}
-            self._log.warning(Event.SERIES_HELD, **said)
+    def say(self, news: Iterable[News]) -> None:
+        """Log what `note` returned."""
+        for arrival, waited_for in news:
+            fields = named(arrival.key) | {"files": arrival.tally.files}
+            if not waited_for:
+                self._log.info(Event.SERIES_ARRIVING, **fields)
+            if arrival.waits_for in _HOLDS and arrival.waits_for != waited_for:
+                fields |= {"waits_for": arrival.waits_for, "truncated": arrival.tally.truncated}
+                self._log.warning(Event.SERIES_HELD, **fields)

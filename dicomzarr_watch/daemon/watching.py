@@ -179,10 +179,12 @@ class Watching:
         self._sight = sight
         with self._ledger.together():
             self._record(sight)
-            for key in self._arriving.note(sight):
-                self._unoffered.pop(key, None)
+            news = self._arriving.note(sight)
+            for one in news:
+                self._unoffered.pop(one.arrival.key, None)
             self._unoffered |= {a.key: a.tally for a in sight.arrivals if a.is_complete}
             self.offer()
+        self._arriving.say(news)
 
     def offer(self) -> None:
         """Offer what is complete; a series of which another set is under way has to wait."""
