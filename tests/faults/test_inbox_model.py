@@ -31,7 +31,7 @@ from dicomzarr_watch.intake.listing import LOOSE
 
 STEPS: Final = 30
 EXAMPLES: Final = 4
-AT_LENGTH_S: Final = 500.0
+AT_LENGTH_S: Final = 600.0
 ODD: Final = os.fsdecode(b"M\xfcller\n")
 SETTINGS: Final[dict[str, Any]] = {"settle_s": 0.2, "poll_s": 0.5, "retry_max_s": 0.2}
 
