@@ -137,8 +137,9 @@ def _variable(name: str) -> str:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the environment without what would set a daemon."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("DICOMZARR_", "NOTIFY_"))}
+    """Return the environment without what would set a daemon, or change how Python writes."""
+    ours = ("DICOMZARR_", "NOTIFY_", "PYTHONUNBUFFERED")
+    return {k: v for k, v in os.environ.items() if not k.startswith(ours)}
 
 
 @contextmanager

@@ -13,12 +13,13 @@ import json
 import logging
 import os
 import secrets
+import stat
 import sys
 import warnings
 from collections.abc import Callable, MutableMapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Self, TextIO, cast
+from typing import Any, Final, Protocol, Self, TextIO, cast
 
 import structlog
 
@@ -165,12 +166,16 @@ def identifier_key(state: Path) -> bytes:
     return key
 
 
-def open_log(settings: Settings, key: bytes) -> Log:
-    """Start logging as the settings say; libraries' warnings are counted in, not quoted."""
-    stream: TextIO | _LogFile = sys.stderr
+def open_log(settings: Settings, key: bytes, stream: Stream | None = None) -> Log:
+    """Start logging as the settings say; libraries' warnings are counted in, not quoted.
+
+    stream: what takes the lines where the settings name no file; stderr if it is not given.
+    """
     if settings.log_file is not None:
         settings.log_file.parent.mkdir(parents=True, exist_ok=True)
-        stream = _LogFile(settings.log_file)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        stream = _Lines(os.open(settings.log_file, flags, 0o640))
+    stream = stream or _Lines(sys.stderr.fileno())
     is_text = settings.log_format is LogFormat.TEXT or (
         settings.log_format is LogFormat.AUTO and stream.isatty()
     )
@@ -187,30 +192,43 @@ def open_log(settings: Settings, key: bytes) -> Log:
     return log
 
 
-class _LogFile:
-    """A file that takes a line whole or not at all."""
+class Stream(Protocol):
+    """What takes lines."""
 
-    def __init__(self, path: Path) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o640)
+    def isatty(self) -> bool: ...
+    def write(self, line: str, /) -> object: ...
+    def flush(self) -> None: ...
+
+
+class _Lines:
+    """What takes a line whole or not at all, and keeps nothing of one that is not taken.
+
+    What a buffer keeps, multiprocessing flushes before it starts a child, and fails as that does.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
 
     def isatty(self) -> bool:
-        return False
+        return os.isatty(self._descriptor)
 
-    def write(self, line: str) -> None:
-        # names need not be text: stderr writes such bytes as \xff, and so does the file
-        data = line.encode("utf-8", "backslashreplace")
-        count = os.write(self._descriptor, data)
-        if count < len(data):
-            size = os.fstat(self._descriptor).st_size
-            os.ftruncate(self._descriptor, size - count)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def write(self, line: str, /) -> None:
+        data = line.encode("utf-8", "backslashreplace")  # names need not be text
+        while count := os.write(self._descriptor, data):
+            if count == len(data):
+                return
+            found = os.fstat(self._descriptor)
+            if stat.S_ISREG(found.st_mode):
+                os.ftruncate(self._descriptor, found.st_size - count)
+                os.lseek(self._descriptor, -count, os.SEEK_CUR)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            data = data[count:]
 
     def flush(self) -> None:
         """Do nothing: what is written is with the system."""
 
 
-def _readable(stream: TextIO | _LogFile) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
+def _readable(stream: Stream) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
     return structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=18)
 
 

@@ -92,7 +92,7 @@ def test_a_log_that_nobody_reads_any_more_stops_nothing(tmp_path: Path, tally: T
     with begun(tmp_path, "--once", **SETTINGS) as daemon:
         assert daemon.process.stderr is not None
         daemon.process.stderr.close()
-        daemon.process.wait()
+        assert daemon.process.wait() == 0
     tally("refusals", 1, judgement(daemon.inbox, daemon.output))
 
 

@@ -48,15 +48,14 @@ def settings(**more: Any) -> Settings:
 def logging_to(
     stream: io.StringIO | None = None, key: bytes = KEY, **more: Any
 ) -> Iterator[tuple[Log, Callable[[], list[str]]]]:
-    """Open a log on a stream in the place of stderr; afterwards warnings go where they went."""
+    """Open a log on a stream; afterwards warnings go where they went."""
     stream = stream or io.StringIO()
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.handlers = []  # what takes the root over closes its handlers
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setattr(sys, "stderr", stream)
+    with warnings.catch_warnings():
         try:
-            yield open_log(settings(**more), key), lambda: stream.getvalue().splitlines()
+            yield open_log(settings(**more), key, stream), lambda: stream.getvalue().splitlines()
         finally:
             root.handlers = handlers
             root.setLevel(level)
@@ -165,6 +164,15 @@ def test_a_log_file_is_made_with_its_folder_and_appended_to(
         lines = path.read_text("utf-8").splitlines()
         assert len(lines) == count
         assert lines[-1].endswith(ending)
+
+
+def test_a_line_that_nobody_takes_is_not_kept_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as stream, logging_to() as _:
+        monkeypatch.setattr(sys, "stderr", stream)
+        open_log(settings(), KEY).info(Event.JOB_DONE, job=7)
+        stream.flush()  # as multiprocessing does before it starts a child
 
 
 # --- names ---
