@@ -65,9 +65,8 @@ def opened(store: Path, name: str) -> zarr.AsyncArray[Any]:
 
     To look for the document itself takes it twice as long, and there are eight in each store.
     """
-    place = StorePath(LocalStore(store, read_only=True), name)
     metadata = _metadata((store / name / _NODE).read_bytes())
-    return zarr.AsyncArray(metadata, place)
+    return zarr.AsyncArray(metadata, StorePath(_folder(store), name))
 
 
 def values(store: Path, name: str) -> npt.NDArray[Any]:
@@ -159,6 +158,15 @@ def _run(coroutine: Coroutine[Any, Any, T]) -> T:
 def _close() -> None:
     while _RESTING:
         _RESTING.pop().close()
+
+
+@lru_cache(maxsize=64)
+def _folder(store: Path) -> LocalStore:
+    """Return a folder that is open already: of threads that find it closed, each would open it.
+
+    To open it is to look whether it is there; nothing is held.
+    """
+    return _run(LocalStore.open(store, read_only=True))
 
 
 @lru_cache(maxsize=64)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,23 @@ def test_threads_that_read_at_once_all_read_what_is_there(store: Path) -> None:
         found = pool.map(lambda _: arrays.read(image, ...), range(READS))
     for values in found:
         np.testing.assert_array_equal(values, expected)
+
+
+def test_threads_that_read_an_array_first_both_read_it(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = arrays.opened(shutil.copytree(store, tmp_path / "fresh"), "0")
+    together, exists = threading.Barrier(2), Path.exists
+
+    def exists_for_both(path: Path, **more: bool) -> bool:
+        with suppress(threading.BrokenBarrierError):
+            together.wait(timeout=1)
+        return exists(path, **more)
+
+    monkeypatch.setattr(Path, "exists", exists_for_both)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: arrays.read(image, ...), range(2))
+    np.testing.assert_array_equal(one, other)
 
 
 def test_a_damaged_array_is_told_and_what_comes_after_it_is_read(
