@@ -69,8 +69,11 @@ def decoders(run: FrameRun) -> tuple[str, ...]:
         return ("zlib",)
     if run.encoding == JPEG_EXTENDED and run.format.bits_stored > 8:
         return (_ITK,)  # pydicom asks none of its own for 12 bits
+    transfer_syntax = _by_name(run.encoding)
+    if not transfer_syntax.is_valid:
+        return ()  # pydicom would warn, with what stands there
     try:
-        found = tuple(get_decoder(_by_name(run.encoding)).available_plugins)
+        found = tuple(get_decoder(transfer_syntax).available_plugins)
     except NotImplementedError:
         return ()
     order = _JPEG_2000_ORDER if run.encoding in JPEG_2000 | HTJ2K else _ORDER

@@ -188,7 +188,7 @@ def test_a_view_is_made_by_the_first_decoder_that_can_so_that_the_next_is_a_witn
 
 def test_native_frames_and_unknown_syntaxes_have_no_decoder() -> None:
     run = run_of(FILES[0].read_bytes())
-    for syntax in ("", "1.2.3", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.102"):
+    for syntax in ("", "1.2.3", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.102", "1.2/3"):
         assert decoders(replace(run, encoding=syntax)) == ()
 
 
