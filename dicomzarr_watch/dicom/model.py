@@ -104,6 +104,10 @@ class Elements:
         shared: Json = {}
         columns: Json = {}
         for tag in sorted(self._columns):
+            (since, number), *others = self._columns[tag]
+            if since == 0 and not others:  # as most are, and there may be many files
+                shared[tags.keyword(tag)] = self._json(number, place)
+                continue
             column = self._column(tag)
             numbers = [column[file] for file in order]
             distinct = list(dict.fromkeys(n for n in numbers if n >= 0))
