@@ -3,7 +3,8 @@
 The rule kept here: the way through a file is told by its size, by the headers of its elements, by
 its transfer syntax and by what stands in values of undefined length, and by nothing else. Where a
 file has the same of these at the same places as one before it, it has the same spans. So the files
-of a series are compared, and only the first of them is walked through.
+of a series are compared, and only the first of them is walked through; of encapsulated pixel data,
+which has another size in each, the fragments alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dicomzarr_watch.dicom.part10 import (
     Part10,
     Read,
     split,
+    with_other_fragments,
 )
 
 TEMPLATES_MOST: Final = 32
@@ -27,6 +29,8 @@ TEMPLATES_MOST: Final = 32
 
 TEMPLATE_LIMIT_BYTES: Final = 1 << 20
 """Longer headers are those of multi-frame files, of which a series has few."""
+
+_FRAGMENTED_VRS: Final = (b"OB", b"OW")
 
 _SLACK_BYTES: Final = 1 << 10
 """A header may be longer than those before it, by the length of some names and numbers."""
@@ -55,10 +59,10 @@ class Templates:
         """Find the spans of the next file, of so many bytes; raises what `read` does only."""
         begin = read(0, self._begin_bytes)
         for place, template in enumerate(self._templates):
-            values = template.values(begin, size)
-            if values is not None:
+            found = template.spans(read, size, begin)
+            if found is not None:
                 self._templates.insert(0, self._templates.pop(place))
-                return Spans(template.part10, begin, values)
+                return found
         part10 = split(read, size, begin)
         self._remember(part10, begin)
         return Spans(part10, begin)
@@ -107,29 +111,38 @@ class _Template:
         fixed = tuple(
             (n, parts[2 * n + 1])
             for n, e in enumerate(part10.elements)
-            if e.is_undefined_length or e.tag == tags.TRANSFER_SYNTAX_UID
+            if e is not part10.pixel
+            and (e.is_undefined_length or e.tag == tags.TRANSFER_SYNTAX_UID)
         )
         return cls(part10, parts[::2], fixed, cut)
 
-    def values(self, begin: bytes, size: int) -> tuple[bytes, ...] | None:
-        """Return a file's values up to the pixel data; None if its spans may be others."""
-        if size != self.part10.size or len(begin) < self.cut.size:
+    def spans(self, read: Read, size: int, begin: bytes) -> Spans | None:
+        """Return the spans of a file that begins so; None if they may be others."""
+        pixel = self.part10.pixel
+        has_fragments = pixel is not None and pixel.is_undefined_length
+        if len(begin) < self.cut.size or not (size == self.part10.size or has_fragments):
             return None
         parts = self.cut.unpack_from(begin)
         values = parts[1::2]
-        is_alike = parts[::2] == self.heads and all(values[n] == told for n, told in self.fixed)
-        return values if is_alike else None
+        if parts[::2] != self.heads or any(values[n] != told for n, told in self.fixed):
+            return None
+        if not has_fragments:
+            return Spans(self.part10, begin, values)
+        part10 = with_other_fragments(self.part10, read, size, begin)
+        return Spans(part10, begin, values) if part10 else None
 
 
 def _is_template(part10: Part10, begin: bytes) -> bool:
-    """Tell whether a file has a preamble and nothing but native pixels behind its header.
+    """Tell whether a file has a preamble and nothing but pixels behind its header.
 
     Where elements reach to the end there is no problem with them; those of a deflated data set
-    start at 0.
+    start at 0. Pixels that have fragments are to be as PS3.5 A.4 has them.
     """
     if not part10.elements:
         return False
     first, last = part10.elements[0], part10.elements[-1]
     is_usual = first.start == HEAD_BYTES and begin[PREAMBLE_BYTES:HEAD_BYTES] == b"DICM"
-    is_last = part10.pixel is None or (part10.pixel is last and not last.is_undefined_length)
+    is_last = part10.pixel is None or part10.pixel is last
+    is_as_told = last.vr in _FRAGMENTED_VRS and not part10.is_big_endian
+    is_usual = is_usual and (is_as_told or not last.is_undefined_length)
     return is_usual and is_last and last.end == part10.size

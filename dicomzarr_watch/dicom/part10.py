@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from dicomzarr_watch.dicom import tags
@@ -196,6 +196,22 @@ def _split_dataset(
         is_kept = pixel and (_is_malformed(found) or window.size - elements[-1].end < _HEADER_BYTES)
         problem = "" if is_kept else _word(found)
     return Part10(window.size, syntax, tuple(elements), pixel, problem)
+
+
+def with_other_fragments(part10: Part10, read: Read, size: int, begin: bytes) -> Part10 | None:
+    """Find the spans of a file that differs from another in its last element alone.
+
+    That is encapsulated pixel data in an explicit VR (PS3.5 A.4): it ends where its fragments do.
+    None if that is not the end of the file.
+    """
+    *others, pixel = part10.elements
+    try:
+        end = _past_undefined(_Window(read, size, begin), pixel.value, pixel.vr, _EXPLICIT)
+    except (_TruncatedError, _MalformedError):
+        return None
+    pixel = pixel._replace(end=end)
+    found = replace(part10, size=size, elements=(*others, pixel), pixel=pixel)
+    return found if end == size else None
 
 
 def _split_deflated(read: Read, size: int, start: int, syntax: str) -> Part10:

@@ -13,6 +13,7 @@ from dicom_files import (
     EXPLICIT,
     PIXEL_CASES,
     Built,
+    Encapsulated,
     Encoding,
     Nested,
     Plain,
@@ -102,6 +103,31 @@ def test_a_series_whose_values_vary_in_length_has_a_few_sets_of_spans(tmp_path: 
     assert len({id(header.part10) for header in found}) == len({len(c) for c in contents})
 
 
+def encoded_bytes(*fragments: bytes, vr: str = "OB") -> bytes:
+    """Make a slice whose pixel data has these fragments behind an empty offset table."""
+    return slice_bytes(1, Encapsulated((b"", *fragments), vr=vr))
+
+
+def test_encapsulated_files_differ_in_their_fragments_alone() -> None:
+    contents = [encoded_bytes(*[bytes(2 * n)] * n) for n in range(1, 6)]
+    templates = Templates()
+    streams = [Counted(content) for content in contents]
+    found = [read_header(stream, templates) for stream in streams]
+    assert all(map(is_said_alone, found, contents))
+    assert [header.cut != () for header in found] == [False, True, True, True, True]
+    assert [len(stream.asked) for stream in streams][1:] == [1, 1, 1, 1]
+
+
+def test_fragments_longer_than_what_was_read_are_stepped_over() -> None:
+    contents = [encoded_bytes(bytes(100_000), bytes(n)) for n in (90_000, 80_000, 1 << 20)]
+    templates = Templates()
+    streams = [Counted(content) for content in contents]
+    found = [read_header(stream, templates) for stream in streams]
+    assert all(map(is_said_alone, found, contents))
+    assert found[2].cut
+    assert sum(size or 0 for size in streams[2].asked) < len(found[2].data) + (1 << 18)
+
+
 BEHIND = element_bytes(Plain(0xFFFCFFFC, "LO", b"\1\2"), EXPLICIT)
 
 
@@ -128,6 +154,7 @@ def ends_early(is_early: bool) -> bytes:
 
 SEQUENCE = Nested(0x00081140, ((Plain(0x00081155, "UI", b"1.2\0"),),), True, True)
 OTHER = Nested(0x00081140, ((Plain(0x00081155, "UI"),), ()), True, True)
+ENCODED = encoded_bytes(b"1234")
 REARRANGED = Nested(0x00081140, ((Plain(0x00081155, "UI", b"1.2.3.4\0"),),), False, False)
 
 
@@ -147,6 +174,14 @@ REARRANGED = Nested(0x00081140, ((Plain(0x00081155, "UI", b"1.2.3.4\0"),),), Fal
         (ends_early(False), ends_early(True)),
         (slice_bytes(1) + bytes(10), slice_bytes(1) + BEHIND),
         (unusual(slice_bytes(1)), hidden(unusual(slice_bytes(1)))),
+        (ENCODED, ENCODED[:-8]),
+        (ENCODED, ENCODED[:-9]),
+        (ENCODED, ENCODED + BEHIND),
+        (ENCODED, ENCODED + b"\0"),
+        (ENCODED, ENCODED.replace(b"\xfe\xff\x00\xe0\x04", b"\xfe\xff\x00\xe0\x44")),
+        (ENCODED, encoded_bytes(b"1234", vr="UN")),
+        (encoded_bytes(b"1234", vr="UN"), encoded_bytes(b"123456", vr="UN")),
+        (ENCODED, slice_bytes(1)),
         (slice_bytes(1), slice_bytes(1)[:132]),
         (slice_bytes(1), b""),
     ],
@@ -164,6 +199,14 @@ REARRANGED = Nested(0x00081140, ((Plain(0x00081155, "UI", b"1.2.3.4\0"),),), Fal
         "a sequence that ends early",
         "an element behind the pixels",
         "elements in place of a preamble",
+        "fragments without an end",
+        "fragments that are cut",
+        "an element behind the fragments",
+        "a byte behind the fragments",
+        "a fragment that says it is longer",
+        "fragments in a VR of another encoding",
+        "another of these",
+        "native in place of encapsulated",
         "nothing but a preamble",
         "nothing",
     ],
