@@ -25,6 +25,9 @@ WORTH_BYTES: Final = 32 << 20
 """So many bytes of samples take longer to decode than processes take to start."""
 
 _PR_SET_PDEATHSIG: Final = 1
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_KEPT_BYTES: Final = 32 << 20
 _LAST_DESCRIPTOR: Final = 1 << 20
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,6 +81,14 @@ class Processes(Executor):
             self._idle.put(process)
 
 
+def _keep_memory() -> None:
+    """Keep the memory of one frame for the next: what is given back comes back page by page."""
+    option = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it
+    if option:
+        option(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        option(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
 def _trim() -> None:
     """Give back memory that is free but kept at hand: copies would keep what stands in it."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
@@ -119,6 +130,7 @@ def _serve(calls: Connection) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what it means
         os.closerange(3, calls.fileno())  # others wait for the parent to let go of them
         os.closerange(calls.fileno() + 1, _LAST_DESCRIPTOR)
+        _keep_memory()
         gc.freeze()  # a collection would make a copy of all memory that is shared
         while True:
             function, args, kwargs = calls.recv()

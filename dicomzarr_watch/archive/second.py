@@ -104,7 +104,8 @@ def _seen(source: IO[bytes], run: FrameRun) -> Iterator[Samples]:
 
 
 def _block(frames: Iterator[Samples], count: int) -> Samples:
-    return np.stack(list(islice(frames, count)))
+    found = list(islice(frames, count))
+    return found[0][np.newaxis] if count == 1 else np.stack(found)
 
 
 def compared(stored: Samples, encoded: bytes, run: FrameRun) -> Look:
