@@ -19,6 +19,7 @@ from typing import IO, Final
 import numpy as np
 
 from dicomzarr_watch.archive.reader import StoredFile
+from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.frames import FrameRun, Samples, stored_bytes, view
 from dicomzarr_watch.dicom.instance import read_frames
 from dicomzarr_watch.dicom.part10 import DEFLATED
@@ -51,13 +52,18 @@ Asked = Callable[[], Look]
 
 
 def second_look(
-    stored: Iterator[Samples], file: StoredFile, content: IO[bytes], place: Executor
+    stored: Iterator[Samples],
+    file: StoredFile,
+    content: IO[bytes],
+    place: Executor,
+    templates: Templates | None = None,
 ) -> list[Asked]:
     """Compare the stored frames of one file with its pixels, seen anew; the worst look counts.
 
     content: the file, rebuilt. At most a few frames wait to be compared in `place`.
+    templates: what is known of the headers of files before this one.
     """
-    run, data = read_frames(content)
+    run, data = read_frames(content, templates)
     if not isinstance(run, FrameRun) or run.count != file.frame_count:
         return [lambda: Look.WRONG]
     if not run.encoding or run.encoding == DEFLATED:

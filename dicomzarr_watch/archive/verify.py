@@ -25,6 +25,7 @@ from dicomzarr_watch.archive.reader import Store, StoredFile
 from dicomzarr_watch.archive.restore import safe_name
 from dicomzarr_watch.archive.second import Asked, Look, second_look, worst
 from dicomzarr_watch.archive.threads import pool
+from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.frames import Stored
 
 THREADS: Final = os.cpu_count() or 1
@@ -111,6 +112,7 @@ def _checked(
 ) -> list[_Checked]:
     """Rebuild some files and compare their hashes, and what else there is to be compared."""
     found: list[tuple[StoredFile, bool, Sequence[Asked]]] = []
+    templates = Templates()
     twice = [file for file in files if file.is_kept_twice]
     with closing(store.samples_of(*twice)) as stored:
         for file, pieces in store.rebuilt(files):
@@ -120,7 +122,7 @@ def _checked(
                 is_same = sha256 == file.sha256 == wanted.get(file.name)
                 own = islice(stored, file.frame_count if file.is_kept_twice else 0)
                 is_asked = file.is_kept_twice and is_same
-                asked = second_look(own, file, content, place) if is_asked else ()
+                asked = second_look(own, file, content, place, templates) if is_asked else ()
                 deque(own, maxlen=0)  # those of the next file stand behind
                 found.append((file, is_same, asked))
     return [

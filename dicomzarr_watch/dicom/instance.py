@@ -114,9 +114,14 @@ def read_series(stream: IO[bytes]) -> SeriesFacts:
     return _series(Values(part10, data))
 
 
-def read_frames(stream: IO[bytes]) -> tuple[FrameRun | NoFrames, bytes]:
-    """Read how a file's frames stand, and the data that `Header` has; raises OSError only."""
-    part10, data, _ = _read(stream, Templates())
+def read_frames(
+    stream: IO[bytes], templates: Templates | None = None
+) -> tuple[FrameRun | NoFrames, bytes]:
+    """Read how a file's frames stand, and the data that `Header` has; raises OSError only.
+
+    templates: as for `read_header`.
+    """
+    part10, data, _ = _read(stream, templates or Templates())
     return frame_run(part10, Values(part10, data)), data
 
 
