@@ -28,6 +28,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _KEPT_BYTES: Final = 32 << 20
+"""What a decoding process keeps at hand; larger frames are given back."""
 _LAST_DESCRIPTOR: Final = 1 << 20
 P = ParamSpec("P")
 T = TypeVar("T")

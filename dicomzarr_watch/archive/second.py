@@ -56,7 +56,7 @@ def second_look(
     file: StoredFile,
     content: IO[bytes],
     place: Executor,
-    templates: Templates | None = None,
+    templates: Templates,
 ) -> list[Asked]:
     """Compare the stored frames of one file with its pixels, seen anew; the worst look counts.
 

@@ -18,6 +18,7 @@ from dicomzarr_watch.dicom.part10 import (
     HEAD_BYTES,
     PREAMBLE_BYTES,
     WINDOW_BYTES,
+    Element,
     Part10,
     Read,
     split,
@@ -136,13 +137,17 @@ def _is_template(part10: Part10, begin: bytes) -> bool:
     """Tell whether a file has a preamble and nothing but pixels behind its header.
 
     Where elements reach to the end there is no problem with them; those of a deflated data set
-    start at 0. Pixels that have fragments are to be as PS3.5 A.4 has them.
+    start at 0.
     """
     if not part10.elements:
         return False
     first, last = part10.elements[0], part10.elements[-1]
     is_usual = first.start == HEAD_BYTES and begin[PREAMBLE_BYTES:HEAD_BYTES] == b"DICM"
-    is_last = part10.pixel is None or part10.pixel is last
-    is_as_told = last.vr in _FRAGMENTED_VRS and not part10.is_big_endian
-    is_usual = is_usual and (is_as_told or not last.is_undefined_length)
+    is_last = part10.pixel is None or (part10.pixel is last and _is_followed(part10, last))
     return is_usual and is_last and last.end == part10.size
+
+
+def _is_followed(part10: Part10, pixel: Element) -> bool:
+    """Tell whether the end of pixel data is known by its length, or by fragments of PS3.5 A.4."""
+    has_usual_fragments = pixel.vr in _FRAGMENTED_VRS and not part10.is_big_endian
+    return has_usual_fragments or not pixel.is_undefined_length

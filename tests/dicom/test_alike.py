@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -220,6 +221,14 @@ def test_a_file_that_is_not_like_the_one_before_is_walked_through(one: bytes, ot
 
 def test_items_of_undefined_length_may_stand_where_they_stood() -> None:
     contents = [slice_bytes(n, SEQUENCE) for n in (1, 2)]
+    one, other = read_in_turn(*contents)
+    assert other.part10 is one.part10
+    assert is_said_alone(other, contents[1])
+
+
+def test_a_file_without_pixels_may_end_with_items_of_undefined_length() -> None:
+    report = Plain(0x00080060, "CS", b"SR")
+    contents = [file_bytes([report, replace(SEQUENCE, tag=0x0040A730)]) for _ in range(2)]
     one, other = read_in_turn(*contents)
     assert other.part10 is one.part10
     assert is_said_alone(other, contents[1])
