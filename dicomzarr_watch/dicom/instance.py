@@ -168,7 +168,7 @@ def _instance(part10: Part10, data: bytes) -> Instance:
         head_bytes=head,
         pixel_bytes=pixel,
         rescale=_rescale(values),
-        window=_pair(values, tags.WINDOW_CENTER, tags.WINDOW_WIDTH),
+        window=values.decimal_pair(tags.WINDOW_CENTER, tags.WINDOW_WIDTH),
         quantity=quantity(values) if isinstance(frames, FrameRun) else NOTHING_SAID,
     )
 
@@ -204,9 +204,4 @@ def _rescale(values: Values) -> tuple[float, float] | None:
     """Return slope and intercept; an RT dose has a scaling instead (PS3.3 C.8.8.3)."""
     scaling = values.decimal(tags.DOSE_GRID_SCALING)
     dose = (scaling, 0.0) if scaling is not None else None
-    return _pair(values, tags.RESCALE_SLOPE, tags.RESCALE_INTERCEPT) or dose
-
-
-def _pair(values: Values, first: int, second: int) -> tuple[float, float] | None:
-    a, b = values.decimal(first), values.decimal(second)
-    return (a, b) if a is not None and b is not None else None
+    return values.decimal_pair(tags.RESCALE_SLOPE, tags.RESCALE_INTERCEPT) or dose

@@ -24,6 +24,7 @@ from pydicom.filereader import read_dataset
 
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.instance import Header
+from dicomzarr_watch.dicom.nested import Nested, usual_vr
 from dicomzarr_watch.dicom.part10 import VRS, Element, Part10
 from dicomzarr_watch.dicom.plain import plain
 
@@ -71,6 +72,7 @@ class Elements:
         """Take in the next file's elements, without its pixel data."""
         file = _File.of(header, self._last)
         unknown: list[tuple[Element, int]] = []
+        nested = file.nested(header)
         for place in file.changed:
             element, raw = file.elements[place], file.values[place]
             creator = file.context.creators.get(element.tag >> 16, b"")
@@ -78,7 +80,7 @@ class Elements:
             number = self._numbers.get(key)
             if number is None:
                 number = self._numbers[key] = len(self._converted)
-                found = self._reference(file.part10, element) or _simple(file, element, raw)
+                found = self._reference(file.part10, element) or _simple(file, element, raw, nested)
                 if found is None and element.vr and element.vr not in VRS:
                     found = self._unread(header, element)
                 self._converted.append(found or {})
@@ -279,6 +281,15 @@ class _File:
             return cls(part10, elements, values, context, range(len(elements)))
         return cls(part10, elements, values, context, changed)
 
+    def nested(self, header: Header) -> Nested:
+        """Give what reads sequences in front of the pixel data."""
+        return Nested(
+            header.data,
+            is_implicit=self.context.is_implicit,
+            is_big_endian=self.part10.is_big_endian,
+            charset=self.context.charset,
+        )
+
     def is_alike(self, part10: Part10, elements: tuple[Element, ...]) -> bool:
         """Tell whether all elements have the same tags and VRs, and none is there twice."""
         if part10.has_repeats:
@@ -298,14 +309,12 @@ def _told(header: Header) -> tuple[tuple[Element, ...], tuple[bytes, ...]]:
     return tuple(e for e, _ in pairs), tuple(raw for _, raw in pairs)
 
 
-def _simple(file: _File, element: Element, raw: bytes) -> Json | None:
+def _simple(file: _File, element: Element, raw: bytes, nested: Nested) -> Json | None:
     """Convert an element that needs nothing but its own bytes; None if it is not that simple."""
-    vr = element.vr
-    if not vr:
-        try:
-            vr = dictionary_VR(element.tag).encode()
-        except KeyError:
-            return None
+    vr = element.vr or usual_vr(element.tag)
+    if vr == b"SQ":
+        is_tail = file.part10.pixel is not None and element.start >= file.part10.pixel.end
+        return None if is_tail else nested.sequence(element)
     is_big_endian = file.part10.is_big_endian and element.tag >> 16 != 2
     charset = file.context.charset
     return plain(element.tag, vr, raw, is_big_endian=is_big_endian, charset=charset)

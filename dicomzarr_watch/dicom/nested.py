@@ -1,21 +1,90 @@
-"""What stands in sequences, read through pydicom: for the few decisions that need it."""
+"""Sequences in the DICOM JSON model (PS3.18 F.2.2), where all that stands in them is simple.
+
+The rule is that of `plain`: a sequence is what pydicom makes of it, or None, and then pydicom is
+asked. An enhanced image says of thousands of frames what mostly is the same, so what has been
+converted is not converted again, and stands in memory once.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Container
-from io import BytesIO
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from pydicom.config import disable_value_validation
-from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
+from pydicom.datadict import dictionary_VR
 
-from dicomzarr_watch.dicom.values import Values
+from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom.part10 import Element, items
+from dicomzarr_watch.dicom.plain import ASCII_SETS, plain
+
+Json = dict[str, Any]
+
+DEPTH_LIMIT: Final = 16
+"""Sequences within each other that are read here; hostile files have thousands."""
 
 
-def dataset(values: Values, wanted: Container[int]) -> Dataset:
-    """Return the wanted top-level elements; raises whatever pydicom makes of broken bytes."""
-    part10, raw = values.part10, values.encoded(wanted)
-    with warnings.catch_warnings(), disable_value_validation():
-        warnings.simplefilter("ignore")
-        return read_dataset(BytesIO(raw), part10.is_implicit, not part10.is_big_endian)
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """How the sequences of one file are read.
+
+    data: what the offsets of elements point into.
+    """
+
+    data: bytes
+    is_implicit: bool
+    is_big_endian: bool
+    charset: str
+    _known: dict[tuple[int, bytes, bytes], Json | None] = field(default_factory=dict)
+
+    def sequence(self, element: Element, depth: int = 0) -> Json | None:
+        """Return a sequence of known VR; None where something in it is not simple."""
+        if depth == DEPTH_LIMIT or element.vr == b"UN":
+            return None
+        try:
+            read = items(
+                self.data,
+                element,
+                is_implicit=self.is_implicit,
+                is_big_endian=self.is_big_endian,
+            )
+            found = [self._item(elements, depth) for elements in read]
+        except ValueError:
+            return None
+        return None if None in found else {"vr": "SQ", "Value": found}
+
+    def _item(self, elements: tuple[Element, ...], depth: int) -> Json | None:
+        found: Json = {}
+        for element in elements:
+            own = self._element(element, depth)
+            if own is None:
+                return None
+            found[tags.keyword(element.tag)] = own
+        return found
+
+    def _element(self, element: Element, depth: int) -> Json | None:
+        vr = element.vr or (usual_vr(element.tag) if self.is_implicit else b"")
+        raw = self.data[element.value : element.end]
+        if element.tag == tags.SPECIFIC_CHARACTER_SET and not self._is_ascii(raw):
+            return None
+        key = element.tag, vr, raw
+        if key not in self._known:
+            self._known[key] = self._converted(element, vr, raw, depth)
+        return self._known[key]
+
+    def _is_ascii(self, charset: bytes) -> bool:
+        """Tell whether what is simple reads the same in an item's character set and the file's."""
+        return {self.charset, charset.decode("latin-1").strip("\0 ")} <= ASCII_SETS
+
+    def _converted(self, element: Element, vr: bytes, raw: bytes, depth: int) -> Json | None:
+        if vr == b"SQ":
+            return self.sequence(element, depth + 1)
+        if element.is_undefined_length:
+            return None
+        return plain(element.tag, vr, raw, is_big_endian=self.is_big_endian, charset=self.charset)
+
+
+def usual_vr(tag: int) -> bytes:
+    """Return the VR that an element has by PS3.6, if there is but one; else what is none."""
+    try:
+        return dictionary_VR(tag).encode()
+    except KeyError:
+        return b""

@@ -23,21 +23,25 @@ LUT_DESCRIPTORS: Final = frozenset({0x00281101, 0x00281102, 0x00281103, 0x002830
 """Their first number may be written as if it had a sign (PS3.3 C.11.1.1)."""
 
 _NUMBERS: Final = {b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"FL": "f", b"FD": "d"}
-_NAMES: Final = frozenset({b"LO", b"SH"})
 _BYTES: Final = frozenset({b"OB", b"OW"})
+_ESCAPE: Final = "\x1b"
 _IS_LIMIT: Final = 1 << 31
 
 
 def plain(tag: int, vr: bytes, raw: bytes, *, is_big_endian: bool, charset: str) -> Json | None:
     """Return an element of a defined VR; None where that is not simple."""
+    if not raw and vr in _SIMPLE:
+        return {"vr": vr.decode()}
     values: list[Any] | None = None
     if vr in _NUMBERS and tag not in LUT_DESCRIPTORS:
         values = _numbers(raw, (">" if is_big_endian else "<") + _NUMBERS[vr])
     elif vr in _TEXTS:
         values = _TEXTS[vr](raw)
-    elif vr in _NAMES and charset in ASCII_SETS:
-        values = _names(raw)
-    elif vr in _BYTES and raw:
+    elif vr in _WRITTEN and charset in ASCII_SETS:
+        values = _WRITTEN[vr](raw)
+    elif vr == b"AT":
+        values = _tags(raw, is_big_endian=is_big_endian)
+    elif vr in _BYTES:
         return {"vr": vr.decode(), "InlineBinary": base64.b64encode(raw).decode()}
     return {"vr": vr.decode(), "Value": values} if values else None
 
@@ -54,10 +58,35 @@ def _words(raw: bytes) -> list[str] | None:
     return _if_plain(text, text.split("\\"))
 
 
-def _names(raw: bytes) -> list[str] | None:
+def _titles(raw: bytes) -> list[str] | None:
     text = raw.decode("latin-1")
     parts = [part.rstrip("\0 ") for part in text.split("\\")]
     return _if_plain("".join(parts), parts)
+
+
+def _names(raw: bytes) -> list[Json] | None:
+    """Return names that are written in one way only (PS3.5 6.2.1.1)."""
+    text = raw.decode("latin-1").rstrip("\0 ")
+    parts = None if "=" in text else _if_plain(text, text.split("\\"))
+    return [{"Alphabetic": part} for part in parts] if parts else None
+
+
+def _applications(raw: bytes) -> list[str] | None:
+    text = raw.decode("latin-1")
+    return _if_plain(text, [part.strip() for part in text.split("\\")])
+
+
+def _prose(raw: bytes) -> list[str] | None:
+    """Return text that may have lines, and is one value."""
+    text = raw.decode("latin-1").rstrip("\0 ")
+    return [text] if text and text.isascii() and _ESCAPE not in text else None
+
+
+def _tags(raw: bytes, *, is_big_endian: bool) -> list[str] | None:
+    halves = _numbers(raw, ">H" if is_big_endian else "<H") or [0]
+    if len(halves) % 2:
+        return None
+    return [f"{group:04X}{element:04X}" for group, element in zip(*[iter(halves)] * 2, strict=True)]
 
 
 def _if_plain(text: str, parts: list[str]) -> list[str] | None:
@@ -97,7 +126,16 @@ def _is_made_of(raw: bytes, repertoire: bytes) -> bool:
 
 _TEXTS: Final[dict[bytes, Callable[[bytes], list[Any] | None]]] = {
     **dict.fromkeys((b"AS", b"CS", b"DA", b"DT", b"TM"), _words),
+    b"AE": _applications,
     b"UI": _uids,
     b"IS": _integers,
     b"DS": _decimals,
 }
+"""What is in the default repertoire always (PS3.5 6.1.2.2)."""
+_WRITTEN: Final[dict[bytes, Callable[[bytes], list[Any] | None]]] = {
+    **dict.fromkeys((b"LO", b"SH"), _titles),
+    **dict.fromkeys((b"LT", b"ST", b"UT"), _prose),
+    b"PN": _names,
+}
+"""What is in the character set that the data set names."""
+_SIMPLE: Final = {b"AT"} | _BYTES | _NUMBERS.keys() | _TEXTS.keys() | _WRITTEN.keys()

@@ -7,16 +7,13 @@ is not there, the reason is said instead.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from pydicom.dataset import Dataset
-
 from dicomzarr_watch.dicom import tags
-from dicomzarr_watch.dicom.nested import dataset
 from dicomzarr_watch.dicom.values import Values
 
 _CT: Final = "1.2.840.10008.5.1.4.1.1.2"
@@ -140,10 +137,10 @@ def _tracer(values: Values) -> Tracer:
         decay_correction=values.text(tags.DECAY_CORRECTION),
         corrections=values.texts(tags.CORRECTED_IMAGE),
         weight_kg=values.decimal(tags.PATIENT_WEIGHT),
-        dose_bq=_number(dose.get("RadionuclideTotalDose")),
-        half_life_s=_number(dose.get("RadionuclideHalfLife")),
-        injected_at=_moment(str(dose.get("RadiopharmaceuticalStartDateTime") or ""))
-        or _moment("00010101" + str(dose.get("RadiopharmaceuticalStartTime") or "?")),
+        dose_bq=dose.decimal(tags.RADIONUCLIDE_TOTAL_DOSE),
+        half_life_s=dose.decimal(tags.RADIONUCLIDE_HALF_LIFE),
+        injected_at=_moment(dose.text(tags.RADIOPHARMACEUTICAL_START_DATE_TIME))
+        or _moment("00010101" + (dose.text(tags.RADIOPHARMACEUTICAL_START_TIME) or "?")),
         series_at=_moment(values.text(tags.SERIES_DATE) + values.text(tags.SERIES_TIME)),
         acquired_at=_moment(
             values.text(tags.ACQUISITION_DATE) + values.text(tags.ACQUISITION_TIME)
@@ -154,22 +151,12 @@ def _tracer(values: Values) -> Tracer:
     )
 
 
-def _first_dose(values: Values) -> Dataset:
-    try:
-        found = dataset(values, [tags.RADIOPHARMACEUTICAL_INFORMATION_SEQUENCE])
-        items = found.get("RadiopharmaceuticalInformationSequence") or [Dataset()]
-        dose = items[0]
-    except Exception:  # noqa: BLE001 - a broken sequence costs the factor, never the file
-        return Dataset()
-    return dose if isinstance(dose, Dataset) else Dataset()
-
-
-def _number(value: object) -> float | None:
-    try:
-        found = float(str(value))
-    except ValueError:
-        return None
-    return found if math.isfinite(found) else None
+def _first_dose(values: Values) -> Values:
+    """Return what is said of the first dose; a broken sequence costs the factor, not the file."""
+    with suppress(ValueError):
+        for item in values.items(tags.RADIOPHARMACEUTICAL_INFORMATION_SEQUENCE):
+            return item
+    return values.only(())
 
 
 def _moment(text: str) -> datetime | None:

@@ -168,7 +168,7 @@ def _sparse(values: Values, count: int, grid: TileGrid) -> Tiling | NoTiling:
             return NoTiling("tiles-off-grid")
         own = item.encoded(_GROUPS)
         if own not in known:
-            known[own] = with_groups(base, item, _GROUPS)
+            known[own] = with_groups(base, item.only(_GROUPS))
         frames.append(_Placed(tile, known[own], _depth(place)))
     if len(frames) != count:
         return NoTiling("tile-positions-missing")

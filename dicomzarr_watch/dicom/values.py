@@ -15,6 +15,7 @@ from typing import Literal
 from dicomzarr_watch.dicom.part10 import Part10, items
 
 _NUMBER_BYTES = {b"US": (2, False), b"SS": (2, True), b"UL": (4, False), b"SL": (4, True)}
+_BINARY = {b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"FL": "f", b"FD": "d"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,32 @@ class Values:
         found = struct.unpack(f"{order}{len(raw) // size}{'f' if is_single else 'd'}", raw)
         return found if all(map(math.isfinite, found)) else ()
 
+    def numbers(self, tag: int, usual_vr: bytes) -> tuple[float, ...]:
+        """Return the finite numbers of an element in the VR that it has, or usually has."""
+        layout = _BINARY.get(self._known_vr(tag, usual_vr))
+        if layout is None:
+            return self.decimals(tag)
+        raw, size = self.raw(tag), struct.calcsize(layout)
+        if len(raw) % size:
+            return ()
+        order = ">" if self.part10.is_big_endian else "<"
+        found = struct.unpack(f"{order}{len(raw) // size}{layout}", raw)
+        return found if all(map(math.isfinite, found)) else ()
+
+    def told(self, tag: int, usual_vr: bytes) -> tuple[str, ...]:
+        """Return the values of an element as text, be they text or numbers."""
+        is_binary = self._known_vr(tag, usual_vr) in _BINARY
+        return tuple(map(str, self.numbers(tag, usual_vr))) if is_binary else self.texts(tag)
+
+    def _known_vr(self, tag: int, usual_vr: bytes) -> bytes:
+        vr = self.vr(tag)
+        return usual_vr if vr in (b"", b"UN") else vr
+
+    def only(self, wanted: Container[int]) -> Values:
+        """Return the values of these tags alone."""
+        elements = tuple(e for e in self.part10.elements if e.tag in wanted)
+        return Values(replace(self.part10, elements=elements), self.data)
+
     def encoded(self, wanted: Container[int]) -> bytes:
         """Return the elements of these tags as they stand in the file, one after the other."""
         elements = self.part10.elements
@@ -108,6 +135,11 @@ class Values:
         """Return the first number of a DS element."""
         found = self.decimals(tag)
         return found[0] if found else None
+
+    def decimal_pair(self, first: int, second: int) -> tuple[float, float] | None:
+        """Return the first numbers of two DS elements; None if one of them is absent."""
+        a, b = self.decimal(first), self.decimal(second)
+        return (a, b) if a is not None and b is not None else None
 
 
 def integer(text: str) -> int | None:

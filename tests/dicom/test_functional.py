@@ -7,6 +7,7 @@ from dicom_files import (
     BIG,
     ENCODINGS,
     EXPLICIT,
+    IMPLICIT,
     Built,
     Encoding,
     Nested,
@@ -169,6 +170,9 @@ def test_a_value_that_makes_no_sense_is_no_value(tag: int, value: str) -> None:
     [
         (placed("1\\2\\nan"), Pose()),
         (placed("1\\2"), Pose()),
+        (placed("here\\there"), Pose()),
+        (group(0x00189114, Plain(0x00189082, "FD", bytes(6))), Pose()),
+        (group(0x00189314, Plain(0x00181210, "SH")), Pose()),
         (group(PLANE_ORIENTATION, ds(ORIENTATION, "1\\0")), Pose()),
         (group(MEASURES, ds(SPACING, "0\\0")), Pose(spacing=(2.0, 2.0))),
         (group(MEASURES, ds(THICKNESS, "3\\4"), ds(SPACING, "")), Pose(thickness=3.0)),
@@ -189,7 +193,7 @@ def test_a_group_that_makes_no_sense_costs_only_what_it_says(
     "broken",
     [
         Plain(PER_FRAME, "SQ", b"no items at all."),
-        per_frame((placed("here\\there"),)),
+        per_frame((Plain(PLANE_POSITION, "SQ", b"no items at all."),)),
         Plain(PER_FRAME, "OB", bytes(6)),
     ],
 )
@@ -329,6 +333,33 @@ def test_what_sets_a_frame_apart_is_read_from_its_groups(
     found = poses_of(top, per_frame((frame_group,), (placed("1\\2\\3"),)))
     series = ("series number", "7")
     assert [pose.meaning for pose in found] == [tuple(sorted([meaning, series])), (series,)]
+
+
+@pytest.mark.parametrize(
+    ("element", "name", "value"),
+    [
+        (Plain(0x00189082, "UN", struct.pack("<d", 4.6)), "echo", "4.6"),
+        (Plain(0x00189082, "FL", struct.pack("<f", 0.5)), "echo", "0.5"),
+        (Plain(0x00189082, "DS", b"4.60"), "echo", "4.60"),
+    ],
+)
+def test_a_group_is_read_in_the_vr_that_stands_there(element: Plain, name: str, value: str) -> None:
+    (pose,) = poses_of(per_frame((group(0x00189114, element),)))
+    assert pose.meaning == ((name, value),)
+
+
+@pytest.mark.parametrize("encoding", [IMPLICIT, BIG], ids=["implicit", "big endian"])
+def test_groups_are_read_in_the_encoding_of_the_file(encoding: Encoding) -> None:
+    order = encoding.order
+    said = (
+        group(0x00189114, fd(0x00189082, 4.5, order=order)),
+        group(0x0062000A, us(0x0062000B, 3, encoding)),
+        group(0x00189118, fd(0x00209153, 40.0, order=order)),
+        group(FRAME_CONTENT, Plain(TEMPORAL, "UL", struct.pack(order + "I", 2))),
+    )
+    (pose,) = poses_of(per_frame(said), encoding=encoding)
+    assert pose.meaning == (("echo", "4.5"), ("segment", "3"))
+    assert pose.times == ((2.0,), None, (40.0,), None, None)
 
 
 AXIAL = [ds(POSITION, "1\\2\\3"), ds(ORIENTATION, "1\\0\\0\\0\\1\\0")]

@@ -16,10 +16,11 @@ from pydicom.filereader import read_dataset
 from dicomzarr_watch.dicom.plain import ASCII_SETS, plain
 
 NUMBERS = ["US", "SS", "UL", "SL", "FL", "FD"]
-TEXTS = ["AS", "CS", "DA", "DT", "TM", "UI", "IS", "DS", "LO", "SH"]
+TEXTS = ["AE", "AS", "CS", "DA", "DT", "TM", "UI", "IS", "DS", "LO", "SH", "LT", "ST", "UT", "PN"]
+SIMPLE = [*NUMBERS, *TEXTS, "AT", "OB", "OW"]
 PRIVATE = 0x00211001
 DESCRIPTOR = 0x00281101
-OTHERS = ["AE", "AT", "LT", "PN", "ST", "UC", "UR", "UT", "OF", "UN", "SV", "UV", "ZZ", "??"]
+OTHERS = ["UC", "UR", "OF", "UN", "SV", "UV", "ZZ", "??"]
 
 
 def said(
@@ -51,7 +52,7 @@ RAW = st.one_of(
 
 @settings(max_examples=500)
 @given(
-    st.sampled_from([*NUMBERS, *TEXTS, "OB", "OW"]),
+    st.sampled_from(SIMPLE),
     RAW,
     st.sampled_from([EXPLICIT, BIG]),
     st.sampled_from(sorted(ASCII_SETS)),
@@ -85,6 +86,11 @@ def test_what_is_said_of_an_element_is_what_pydicom_says(
         ("SS", struct.pack("<2h", -1, 1), [-1, 1]),
         ("FL", struct.pack("<f", 0.5), [0.5]),
         ("FD", struct.pack("<2d", 0.1, -3), [0.1, -3.0]),
+        ("AT", struct.pack("<4H", 0x20, 0x32, 0x5400, 0xAB), ["00200032", "540000AB"]),
+        ("AE", b" STORE \\B", ["STORE", "B"]),
+        ("PN", b"Doe^Jane ", [{"Alphabetic": "Doe^Jane"}]),
+        ("PN", b"A^B\\C^D ", [{"Alphabetic": "A^B"}, {"Alphabetic": "C^D"}]),
+        ("LT", b" one\r\ntwo\\2 ", [" one\r\ntwo\\2"]),
     ],
 )
 def test_what_is_simple_is_converted_here(vr: str, raw: bytes, expected: list[Any]) -> None:
@@ -93,6 +99,11 @@ def test_what_is_simple_is_converted_here(vr: str, raw: bytes, expected: list[An
 
 def test_bytes_are_said_as_they_stand() -> None:
     assert said("OB", b"\0\1") == said("OB", b"\0\1", BIG) == {"vr": "OB", "InlineBinary": "AAE="}
+
+
+@pytest.mark.parametrize("vr", SIMPLE)
+def test_what_is_empty_has_no_value(vr: str) -> None:
+    assert said(vr, b"") == by_pydicom(PRIVATE, vr, b"", EXPLICIT, "") == {"vr": vr}
 
 
 @pytest.mark.parametrize(
@@ -114,8 +125,14 @@ def test_bytes_are_said_as_they_stand() -> None:
         ("LO", b"yen", "ISO_IR 13"),
         ("LO", b"ascii", "ISO 2022 IR 87"),
         ("CS", b"A\nB ", ""),
+        ("AE", b"A\0", ""),
+        ("AT", b"\1\2\3\4\5\6", ""),
+        ("PN", b"Yamada=x", ""),
+        ("PN", b"M\xfcller", "ISO_IR 100"),
+        ("ST", b"\xe4", "ISO_IR 100"),
+        ("ST", b"~\x1b$B", ""),
+        ("ST", b"  ", ""),
         *((vr, b"1.2 ", "") for vr in OTHERS),
-        *((vr, b"", "") for vr in [*NUMBERS, *TEXTS, "OB", "OW"]),
     ],
 )
 def test_what_is_not_simple_is_left_to_pydicom(vr: str, raw: bytes, charset: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from contextlib import suppress
 
 import pytest
@@ -103,6 +104,37 @@ def test_decimals_are_all_finite_numbers_or_none(value: bytes, expected: tuple[f
     found = values_of(Plain(tags.PIXEL_SPACING, "DS", even(value)))
     assert found.decimals(tags.PIXEL_SPACING) == expected
     assert found.decimal(tags.PIXEL_SPACING) == (expected[0] if expected else None)
+
+
+@pytest.mark.parametrize(
+    ("vr", "value", "usual_vr", "numbers", "told"),
+    [
+        ("FD", struct.pack("<2d", 0.5, -2), "DS", (0.5, -2.0), ("0.5", "-2.0")),
+        ("FL", struct.pack("<f", 0.5), "FD", (0.5,), ("0.5",)),
+        ("US", struct.pack("<2H", 3, 65535), "FD", (3, 65535), ("3", "65535")),
+        ("SL", struct.pack("<i", -3), "US", (-3,), ("-3",)),
+        ("UN", struct.pack("<d", 4.5), "FD", (4.5,), ("4.5",)),
+        ("", struct.pack("<d", 4.5), "FD", (4.5,), ("4.5",)),
+        ("DS", b"1.50\\2 ", "FD", (1.5, 2.0), ("1.50", "2")),
+        ("SH", b"B30f", "US", (), ("B30f",)),
+        ("FD", bytes(6), "FD", (), ()),
+        ("FD", struct.pack("<d", NAN), "FD", (), ()),
+    ],
+)
+def test_values_are_numbers_or_text_as_their_vr_says(
+    vr: str, value: bytes, usual_vr: str, numbers: tuple[float, ...], told: tuple[str, ...]
+) -> None:
+    encoding = EXPLICIT if vr else IMPLICIT
+    found = values_of(Plain(0x00189082, vr, value), encoding=encoding)
+    assert found.numbers(0x00189082, usual_vr.encode()) == numbers
+    assert found.told(0x00189082, usual_vr.encode()) == told
+
+
+def test_some_values_can_be_had_alone() -> None:
+    found = values_of(Plain(0x00080060, "CS", b"MR"), Plain(tags.PIXEL_SPACING, "DS", b"1\\2 "))
+    alone = found.only([tags.PIXEL_SPACING])
+    assert tags.MODALITY not in alone
+    assert alone.decimals(tags.PIXEL_SPACING) == (1.0, 2.0)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=["explicit", "implicit", "big endian"])

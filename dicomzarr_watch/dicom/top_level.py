@@ -1,0 +1,105 @@
+"""What the top level of a header says of where and when its frames were taken, and of what."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom.pose import Meaning, Moment, Point, Pose
+from dicomzarr_watch.dicom.values import Values
+
+_SPACINGS = (
+    tags.PIXEL_SPACING,
+    tags.IMAGER_PIXEL_SPACING,
+    tags.NOMINAL_SCANNED_PIXEL_SPACING,
+)
+
+IMAGE_TYPE_VALUES: Final = 3
+"""Further values of the image type are the maker's own (PS3.3 C.7.6.1.1.2)."""
+
+_DIFFUSION: Final = (
+    (0x00189087, 0x00189089, ""),
+    (0x0019100C, 0x0019100E, "SIEMENS MR HEADER"),
+    (0x00431039, 0x00000000, "GEMS_PARM_01"),
+    (0x20011003, 0x00000000, "Philips Imaging DD 001"),
+    (0x00651009, 0x00651037, "Image Private Header"),
+)
+"""Elements of b-value and direction, with the private creator of a maker's own."""
+
+
+def top_level(values: Values) -> Pose:
+    """Return what the top level says of all frames."""
+    spacing = next((s for s in map(values.decimals, _SPACINGS) if len(s) == 2), None)
+    orientation = values.decimals(tags.IMAGE_ORIENTATION_PATIENT)
+    number = values.numeral(tags.INSTANCE_NUMBER)
+    times = (
+        values.numeral(tags.TEMPORAL_POSITION_IDENTIFIER),
+        acquisition_time(values),
+        values.decimal(tags.TRIGGER_TIME),
+    )
+    return Pose(
+        position=point(values.decimals(tags.IMAGE_POSITION_PATIENT)),
+        orientation=orientation if len(orientation) == 6 else None,
+        spacing=(spacing[0], spacing[1]) if spacing and min(spacing) > 0 else None,
+        thickness=values.decimal(tags.SLICE_THICKNESS),
+        spacing_between=values.decimal(tags.SPACING_BETWEEN_SLICES),
+        frame_of_reference=values.text(tags.FRAME_OF_REFERENCE_UID),
+        instance_number=number,
+        meaning=meaning(values),
+        times=(*map(moment, times), diffusion(values), moment(number)),
+    )
+
+
+def meaning(values: Values) -> Meaning:
+    """Return what sets an instance's values apart within its series."""
+    said = {
+        "series number": values.text(tags.SERIES_NUMBER),
+        "image type": "\\".join(values.texts(tags.IMAGE_TYPE)[:IMAGE_TYPE_VALUES]),
+        "complex component": values.text(tags.COMPLEX_IMAGE_COMPONENT),
+        "echo": values.text(tags.ECHO_NUMBERS),
+        "reconstruction kernel": values.text(tags.CONVOLUTION_KERNEL),
+        "tube voltage": values.text(tags.KVP),
+    }
+    return tuple(sorted((name, value) for name, value in said.items() if value))
+
+
+def diffusion(values: Values) -> Moment | None:
+    """Return the b-value and, where it is said, the direction; standard or private elements."""
+    for b_value, direction, creator in _DIFFUSION:
+        if b_value not in values:
+            continue
+        found = values.decimals(b_value) or values.doubles(b_value)
+        block = b_value & 0xFFFF0000 | b_value >> 8 & 0xFF
+        if found and (not creator or values.text(block) == creator):
+            # GE adds 1e9 to mark something else in the same number
+            return (found[0] % 1e6, *(values.doubles(direction) or values.decimals(direction)))
+    return None
+
+
+def moment(value: float | None) -> Moment | None:
+    """Return a single number as a moment."""
+    return None if value is None else (float(value),)
+
+
+def acquisition_time(values: Values) -> float | None:
+    """Return when the acquisition began, as a number that orders: yyyymmddHHMMSS.ffffff."""
+    said = values.text(tags.ACQUISITION_DATE_TIME)
+    if not said and values.text(tags.ACQUISITION_TIME):
+        date = values.text(tags.ACQUISITION_DATE) or "0"
+        said = date + values.text(tags.ACQUISITION_TIME).replace(":", "")
+    return as_number(said)
+
+
+def as_number(said: str) -> float | None:
+    """Return a date and time as a number, without its offset from UTC."""
+    try:
+        found = float(said.split("+", maxsplit=1)[0].split("-", maxsplit=1)[0])
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def point(found: tuple[float, ...]) -> Point | None:
+    """Return three numbers as a place; None if they are not three."""
+    return (found[0], found[1], found[2]) if len(found) == 3 else None
