@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom.memory import Memory
 from dicomzarr_watch.dicom.part10 import (
     HEAD_BYTES,
     PREAMBLE_BYTES,
@@ -41,12 +42,14 @@ class Spans(NamedTuple):
     """Where the elements of a file stand.
 
     begin: the file's first bytes, or all of them. values: those of the elements before the pixel
-    data, one after the other; empty where they have not been cut yet.
+    data, one after the other; empty where they have not been cut yet. memory: of files whose spans
+    are the same to the last.
     """
 
     part10: Part10
     begin: bytes
     values: tuple[bytes, ...] = ()
+    memory: Memory | None = None
 
 
 class Templates:
@@ -98,6 +101,7 @@ class _Template:
     heads: tuple[bytes, ...]
     fixed: tuple[tuple[int, bytes], ...]
     cut: struct.Struct
+    memory: Memory
 
     @classmethod
     def of(cls, part10: Part10, begin: bytes) -> _Template:
@@ -115,7 +119,8 @@ class _Template:
             if e is not part10.pixel
             and (e.is_undefined_length or e.tag == tags.TRANSFER_SYNTAX_UID)
         )
-        return cls(part10, parts[::2], fixed, cut)
+        own = [e.tag for e in part10.elements if e is not part10.pixel]
+        return cls(part10, parts[::2], fixed, cut, Memory(own, parts[1::2]))
 
     def spans(self, read: Read, size: int, begin: bytes) -> Spans | None:
         """Return the spans of a file that begins so; None if they may be others."""
@@ -128,7 +133,8 @@ class _Template:
         if parts[::2] != self.heads or any(values[n] != told for n, told in self.fixed):
             return None
         if not has_fragments:
-            return Spans(self.part10, begin, values)
+            self.memory.turn_to(values)
+            return Spans(self.part10, begin, values, self.memory)
         part10 = with_other_fragments(self.part10, read, size, begin)
         return Spans(part10, begin, values) if part10 else None
 

@@ -138,8 +138,9 @@ class NoFrames:
     is_odd: bool = False
 
 
-def frame_run(part10: Part10, values: Values) -> FrameRun | NoFrames:
+def frame_run(values: Values) -> FrameRun | NoFrames:
     """Find the frames of a file, or say why there are none."""
+    part10 = values.part10
     if part10.pixel is None or part10.problem:
         return _none(part10.problem)
     if part10.is_video:

@@ -6,6 +6,7 @@ takes ten times as long to make objects of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -51,23 +52,24 @@ _MEANINGS: Final = (
 
 def frame_poses(values: Values, run: FrameRun) -> tuple[Pose, ...]:
     """Return one pose per frame where the header gives them, else one for the file."""
-    return tuple(map(plausible, _frame_poses(values, run)))
-
-
-def _frame_poses(values: Values, run: FrameRun) -> tuple[Pose, ...]:
     pose = plausible(top_level(values))
+    of_frames = _of_frames(values, run, pose)
+    return (pose,) if of_frames is None else tuple(map(plausible, of_frames))
+
+
+def _of_frames(values: Values, run: FrameRun, pose: Pose) -> Sequence[Pose] | None:
     if run.format.mosaic_slices and run.count == run.format.mosaic_slices:
         tile = run.format.rows, run.format.columns
-        return tuple(mosaic_poses(values, pose, run.format.mosaic_slices, tile))
+        return mosaic_poses(values, pose, run.format.mosaic_slices, tile)
     offsets = values.decimals(tags.GRID_FRAME_OFFSET_VECTOR)
     if len(offsets) == run.count > 1 and pose.position and pose.orientation:
         return _offset(pose, offsets)
     if tags.PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE not in values:
-        return (pose,)
+        return None
     try:
         return _from_groups(values, pose, run.count)
     except ValueError:  # a broken sequence costs the geometry, never the file
-        return (pose,)
+        return None
 
 
 def _offset(pose: Pose, offsets: tuple[float, ...]) -> tuple[Pose, ...]:

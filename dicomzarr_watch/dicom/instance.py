@@ -104,14 +104,15 @@ def read_header(stream: IO[bytes], templates: Templates | None = None) -> Header
 
     templates: what is known of files before this one, which are likely to be alike.
     """
-    part10, data, cut = _read(stream, templates or Templates())
-    return Header(_instance(part10, data), part10, data, _tail(part10, stream), cut)
+    values, cut = _read(stream, templates or Templates())
+    part10, data = values.part10, values.data
+    return Header(_instance(values), part10, data, _tail(part10, stream), cut)
 
 
 def read_series(stream: IO[bytes]) -> SeriesFacts:
     """Read what a file says of its series alone; raises OSError only."""
-    part10, data, _ = _read(stream, Templates())
-    return _series(Values(part10, data))
+    values, _ = _read(stream, Templates())
+    return _series(values)
 
 
 def read_frames(
@@ -121,18 +122,18 @@ def read_frames(
 
     templates: as for `read_header`.
     """
-    part10, data, _ = _read(stream, templates or Templates())
-    return frame_run(part10, Values(part10, data)), data
+    values, _ = _read(stream, templates or Templates())
+    return frame_run(values), values.data
 
 
-def _read(stream: IO[bytes], templates: Templates) -> tuple[Part10, bytes, tuple[bytes, ...]]:
-    """Return the spans, the data and the values that `Header` has."""
-    part10, begin, cut = templates.spans(partial(_at, stream), stream.seek(0, 2))
+def _read(stream: IO[bytes], templates: Templates) -> tuple[Values, tuple[bytes, ...]]:
+    """Return the values of a file and, where they have been cut already, all of them in a row."""
+    part10, begin, cut, memory = templates.spans(partial(_at, stream), stream.seek(0, 2))
     data = part10.inflated
     if data is None:
         end = header_end(part10)
         data = begin[:end] + _at(stream, len(begin), end - len(begin))
-    return part10, data, cut
+    return Values(part10, data, memory), cut
 
 
 def _at(stream: IO[bytes], offset: int, count: int) -> bytes:
@@ -151,26 +152,39 @@ def _tail(part10: Part10, stream: IO[bytes]) -> bytes:
     return _at(stream, part10.pixel.end, size) if size <= TAIL_LIMIT_BYTES else b""
 
 
-def _instance(part10: Part10, data: bytes) -> Instance:
-    values = Values(part10, data)
-    frames = frame_run(part10, values)
-    tiles = tiling(values, frames) if isinstance(frames, FrameRun) else NoTiling()
+def _instance(values: Values) -> Instance:
+    """Say what a file says; what files of a series mostly share is asked for as a part."""
+    part10 = values.part10
+    frames, tiles = values.part(_view)
     head, pixel = _spans(part10, frames)
     return Instance(
         size=part10.size,
         transfer_syntax=part10.transfer_syntax,
         sop_instance_uid=values.text(tags.SOP_INSTANCE_UID),
-        sop_class_uid=values.text(tags.SOP_CLASS_UID),
-        series=_series(values),
+        sop_class_uid=values.part(_sop_class),
+        series=values.part(_series),
         frames=frames,
         poses=_poses(values, frames, tiles),
         tiling=tiles,
         head_bytes=head,
         pixel_bytes=pixel,
-        rescale=_rescale(values),
-        window=values.decimal_pair(tags.WINDOW_CENTER, tags.WINDOW_WIDTH),
-        quantity=quantity(values) if isinstance(frames, FrameRun) else NOTHING_SAID,
+        rescale=values.part(_rescale),
+        window=values.part(_window),
+        quantity=values.part(quantity) if isinstance(frames, FrameRun) else NOTHING_SAID,
     )
+
+
+def _view(values: Values) -> tuple[FrameRun | NoFrames, Tiling | NoTiling]:
+    frames = frame_run(values)
+    return frames, tiling(values, frames) if isinstance(frames, FrameRun) else NoTiling()
+
+
+def _sop_class(values: Values) -> str:
+    return values.text(tags.SOP_CLASS_UID)
+
+
+def _window(values: Values) -> tuple[float, float] | None:
+    return values.decimal_pair(tags.WINDOW_CENTER, tags.WINDOW_WIDTH)
 
 
 def _series(values: Values) -> SeriesFacts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Final
 
 from dicomzarr_watch.dicom import tags
@@ -30,24 +31,32 @@ _DIFFUSION: Final = (
 
 def top_level(values: Values) -> Pose:
     """Return what the top level says of all frames."""
+    number = values.numeral(tags.INSTANCE_NUMBER)
+    return replace(
+        values.part(_lasting),
+        position=point(values.decimals(tags.IMAGE_POSITION_PATIENT)),
+        instance_number=number,
+        times=(
+            moment(values.numeral(tags.TEMPORAL_POSITION_IDENTIFIER)),
+            moment(values.part(acquisition_time)),
+            moment(values.decimal(tags.TRIGGER_TIME)),
+            values.part(diffusion),
+            moment(number),
+        ),
+    )
+
+
+def _lasting(values: Values) -> Pose:
+    """Return what is mostly the same in all files of a series."""
     spacing = next((s for s in map(values.decimals, _SPACINGS) if len(s) == 2), None)
     orientation = values.decimals(tags.IMAGE_ORIENTATION_PATIENT)
-    number = values.numeral(tags.INSTANCE_NUMBER)
-    times = (
-        values.numeral(tags.TEMPORAL_POSITION_IDENTIFIER),
-        acquisition_time(values),
-        values.decimal(tags.TRIGGER_TIME),
-    )
     return Pose(
-        position=point(values.decimals(tags.IMAGE_POSITION_PATIENT)),
         orientation=orientation if len(orientation) == 6 else None,
         spacing=(spacing[0], spacing[1]) if spacing and min(spacing) > 0 else None,
         thickness=values.decimal(tags.SLICE_THICKNESS),
         spacing_between=values.decimal(tags.SPACING_BETWEEN_SLICES),
         frame_of_reference=values.text(tags.FRAME_OF_REFERENCE_UID),
-        instance_number=number,
         meaning=meaning(values),
-        times=(*map(moment, times), diffusion(values), moment(number)),
     )
 
 

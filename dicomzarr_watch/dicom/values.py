@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Container, Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
 
-from dicomzarr_watch.dicom.part10 import Part10, items
+from dicomzarr_watch.dicom.memory import Memory
+from dicomzarr_watch.dicom.part10 import Element, Part10, items
 
 _NUMBER_BYTES = {b"US": (2, False), b"SS": (2, True), b"UL": (4, False), b"SL": (4, True)}
+T = TypeVar("T")
+
 _BINARY = {b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"FL": "f", b"FD": "d"}
 
 
@@ -23,22 +26,33 @@ class Values:
     """Top-level values of one file, read from the bytes of its header.
 
     data: bytes that the offsets of `part10` point into, at least up to the last header element.
+    memory: of files before this one that have the same spans.
     """
 
     part10: Part10
     data: bytes
+    memory: Memory | None = field(default=None, repr=False, compare=False)
+
+    def part(self, make: Callable[[Values], T]) -> T:
+        """Return what is made of some of the values; it may be that of a file before this one."""
+        return make(self) if self.memory is None else self.memory.part(make, self)
+
+    def _find(self, tag: int) -> Element | None:
+        if self.memory is not None:
+            self.memory.note((tag,))
+        return self.part10.find(tag)
 
     def __contains__(self, tag: int) -> bool:
-        return self.part10.find(tag) is not None
+        return self._find(tag) is not None
 
     def raw(self, tag: int) -> bytes:
         """Return the value's bytes; empty where the element is absent or beyond the data."""
-        element = self.part10.find(tag)
+        element = self._find(tag)
         return self.data[element.value : element.end] if element else b""
 
     def vr(self, tag: int) -> bytes:
         """Return the VR as the file says it; empty where it does not."""
-        element = self.part10.find(tag)
+        element = self._find(tag)
         return element.vr if element else b""
 
     def text(self, tag: int) -> str:
@@ -110,17 +124,22 @@ class Values:
 
     def only(self, wanted: Container[int]) -> Values:
         """Return the values of these tags alone."""
-        elements = tuple(e for e in self.part10.elements if e.tag in wanted)
+        elements = tuple(self._elements(wanted))
         return Values(replace(self.part10, elements=elements), self.data)
 
     def encoded(self, wanted: Container[int]) -> bytes:
         """Return the elements of these tags as they stand in the file, one after the other."""
-        elements = self.part10.elements
-        return b"".join(self.data[e.start : e.end] for e in elements if e.tag in wanted)
+        return b"".join(self.data[e.start : e.end] for e in self._elements(wanted))
+
+    def _elements(self, wanted: Container[int]) -> list[Element]:
+        found = [e for e in self.part10.elements if e.tag in wanted]
+        if self.memory is not None:
+            self.memory.note(e.tag for e in found)
+        return found
 
     def items(self, tag: int) -> Iterator[Values]:
         """Yield the values of each item of a sequence; raises ValueError where it is broken."""
-        element, part10 = self.part10.find(tag), self.part10
+        element, part10 = self._find(tag), self.part10
         if element is None:
             return
         for elements in items(

@@ -83,7 +83,7 @@ def glance(
 
     templates: what is known of files before this one.
     """
-    part10, data, cut = (templates or Templates()).spans(file.read, file.size)
+    part10, data, cut, _ = (templates or Templates()).spans(file.read, file.size)
     if part10.inflated is not None:
         return part10, Values(part10, part10.inflated)
     if not cut:

@@ -52,7 +52,7 @@ NATIVE_FILES = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2
 
 def run_of(data: bytes) -> FrameRun | NoFrames:
     part10 = split(within(data), len(data))
-    return frame_run(part10, Values(part10, part10.inflated or data))
+    return frame_run(Values(part10, part10.inflated or data))
 
 
 def seen(data: bytes, run: FrameRun) -> Samples:

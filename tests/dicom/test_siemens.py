@@ -158,7 +158,7 @@ def mosaic_file(
     data = file_bytes([elements[tag] for tag in sorted(elements)], encoding)
     part10 = split(within(data), len(data))
     values = Values(part10, data)
-    run = frame_run(part10, values)
+    run = frame_run(values)
     assert isinstance(run, FrameRun)
     return run, frame_poses(values, run)
 
@@ -201,7 +201,7 @@ def test_an_encapsulated_mosaic_is_as_many_frames_too() -> None:
     jpeg = Encoding("1.2.840.10008.1.2.4.90")
     data = file_bytes([*(elements[tag] for tag in sorted(elements)), pixels], jpeg)
     part10 = split(within(data), len(data))
-    run = frame_run(part10, Values(part10, data))
+    run = frame_run(Values(part10, data))
     assert isinstance(run, FrameRun)
     assert slices_of(run) == (3, 3, 2, 3)
 
