@@ -67,8 +67,11 @@ class Processes(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes that are idle; without `wait`, others end with this process."""
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
-        while not self._idle.empty():
-            self._idle.get().end()
+        idle = [self._idle.get() for _ in range(self._idle.qsize())]
+        for process in idle:  # their memory goes while the others are told
+            process.kill()
+        for process in idle:
+            process.end()
 
     def _called(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
         process = self._idle.get()
@@ -118,9 +121,12 @@ class _Process:
         found: T = answer
         return found
 
-    def end(self) -> None:
-        self._calls.close()
+    def kill(self) -> None:
         os.kill(self._id, signal.SIGKILL)
+
+    def end(self) -> None:
+        self.kill()
+        self._calls.close()
         os.waitpid(self._id, 0)
 
 

@@ -43,7 +43,7 @@ class Spans(NamedTuple):
 
     begin: the file's first bytes, or all of them. values: those of the elements before the pixel
     data, one after the other; empty where they have not been cut yet. memory: of files whose spans
-    are the same to the last.
+    are the same up to the end of their pixel data.
     """
 
     part10: Part10
@@ -132,11 +132,13 @@ class _Template:
         values = parts[1::2]
         if parts[::2] != self.heads or any(values[n] != told for n, told in self.fixed):
             return None
-        if not has_fragments:
-            self.memory.turn_to(values)
-            return Spans(self.part10, begin, values, self.memory)
-        part10 = with_other_fragments(self.part10, read, size, begin)
-        return Spans(part10, begin, values) if part10 else None
+        part10: Part10 | None = self.part10
+        if has_fragments:
+            part10 = with_other_fragments(self.part10, read, size, begin)
+        if part10 is None:
+            return None
+        self.memory.turn_to(values)
+        return Spans(part10, begin, values, self.memory)
 
 
 def _is_template(part10: Part10, begin: bytes) -> bool:

@@ -10,6 +10,7 @@ from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.alike import Templates, header_end
 from dicomzarr_watch.dicom.frames import FrameRun, NoFrames, frame_run
 from dicomzarr_watch.dicom.functional import frame_poses
+from dicomzarr_watch.dicom.memory import Memory
 from dicomzarr_watch.dicom.part10 import Element, Part10
 from dicomzarr_watch.dicom.pose import Pose
 from dicomzarr_watch.dicom.quantity import NOTHING_SAID, Quantity, quantity
@@ -75,7 +76,8 @@ class Header:
     """An instance with the bytes it was read from; not to be kept for many files at once.
 
     data: the bytes up to the pixel data, or the inflated data set. tail: elements behind it.
-    cut: the values of the elements up to the pixel data, where they have been cut already.
+    cut: the values of the elements up to the pixel data, where they have been cut already. memory:
+    the same one in files whose elements have the same tags, VRs and lengths up to the pixel data.
     """
 
     instance: Instance
@@ -83,6 +85,7 @@ class Header:
     data: bytes
     tail: bytes = b""
     cut: tuple[bytes, ...] = ()
+    memory: Memory | None = None
 
     def value(self, element: Element) -> bytes:
         """Return an element's value; the pixel data's is not at hand."""
@@ -106,7 +109,8 @@ def read_header(stream: IO[bytes], templates: Templates | None = None) -> Header
     """
     values, cut = _read(stream, templates or Templates())
     part10, data = values.part10, values.data
-    return Header(_instance(values), part10, data, _tail(part10, stream), cut)
+    tail = _tail(part10, stream)
+    return Header(_instance(values), part10, data, tail, cut, values.memory)
 
 
 def read_series(stream: IO[bytes]) -> SeriesFacts:
@@ -155,7 +159,9 @@ def _tail(part10: Part10, stream: IO[bytes]) -> bytes:
 def _instance(values: Values) -> Instance:
     """Say what a file says; what files of a series mostly share is asked for as a part."""
     part10 = values.part10
-    frames, tiles = values.part(_view)
+    # where encoded frames end is told by no value
+    is_encoded = part10.pixel is not None and part10.pixel.is_undefined_length
+    frames, tiles = _view(values) if is_encoded else values.part(_view)
     head, pixel = _spans(part10, frames)
     return Instance(
         size=part10.size,

@@ -1,7 +1,8 @@
 """What was made of the values of one file, kept for the next one that has the same values.
 
 The rule kept here: a part is made of the values that it asks for, and of nothing else that may
-differ between files of the same spans. So it is what it was until one of those values changes.
+differ between files whose elements stand at the same places. So it is what it was until one of
+those values changes.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from pydicom.filereader import read_dataset
 
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.instance import Header
+from dicomzarr_watch.dicom.memory import Memory
 from dicomzarr_watch.dicom.nested import Nested, usual_vr
 from dicomzarr_watch.dicom.part10 import VRS, Element, Part10
 from dicomzarr_watch.dicom.plain import plain
@@ -257,6 +258,7 @@ class _File:
     """
 
     part10: Part10
+    memory: Memory | None
     elements: tuple[Element, ...]
     values: tuple[bytes, ...]
     context: _Context
@@ -266,20 +268,19 @@ class _File:
     @classmethod
     def of(cls, header: Header, last: _File | None) -> _File:
         """Compare a file with the one before it, of which it mostly has the tags and values."""
-        part10 = header.part10
         elements, values = _told(header)
-        if last is None or not last.is_alike(part10, elements):
+        own = header.part10, header.memory, elements, values
+        if last is None or not last.is_alike(header, elements):
             before = last.elements if last else ()
             gone = {e.tag for e in before}.difference(e.tag for e in elements)
-            places = range(len(elements))
-            return cls(part10, elements, values, _Context.of(header), places, tuple(gone))
+            return cls(*own, _Context.of(header), range(len(elements)), tuple(gone))
         changed = [n for n, raw in enumerate(values) if raw != last.values[n]]
         context = last.context
-        if part10 is not last.part10 or any(_is_context(elements[n].tag) for n in changed):
+        if not last.shares(header) or any(_is_context(elements[n].tag) for n in changed):
             context = _Context.of(header)
         if (context.read_by, context.creators) != (last.context.read_by, last.context.creators):
-            return cls(part10, elements, values, context, range(len(elements)))
-        return cls(part10, elements, values, context, changed)
+            return cls(*own, context, range(len(elements)))
+        return cls(*own, context, changed)
 
     def nested(self, header: Header) -> Nested:
         """Give what reads sequences in front of the pixel data."""
@@ -290,11 +291,15 @@ class _File:
             charset=self.context.charset,
         )
 
-    def is_alike(self, part10: Part10, elements: tuple[Element, ...]) -> bool:
+    def is_alike(self, header: Header, elements: tuple[Element, ...]) -> bool:
         """Tell whether all elements have the same tags and VRs, and none is there twice."""
-        if part10.has_repeats:
+        if header.part10.has_repeats:
             return False
-        return part10 is self.part10 or [e[:2] for e in elements] == [e[:2] for e in self.elements]
+        return self.shares(header) or [e[:2] for e in elements] == [e[:2] for e in self.elements]
+
+    def shares(self, header: Header) -> bool:
+        """Tell whether a file is known to have its elements at the same places as this one."""
+        return self.memory is not None and self.memory is header.memory
 
 
 def _told(header: Header) -> tuple[tuple[Element, ...], tuple[bytes, ...]]:
