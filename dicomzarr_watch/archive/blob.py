@@ -20,7 +20,10 @@ _ZSTD_LEVEL: Final = 1
 
 
 class BlobWriter:
-    """A one-dimensional uint8 array of unknown length, written chunk by chunk on other threads."""
+    """A one-dimensional uint8 array of unknown length, written chunk by chunk on other threads.
+
+    Two buffers are filled in turn: memory that is new costs as much as to compress what it holds.
+    """
 
     def __init__(self, folder: Path, pool: Executor, put: Put) -> None:
         """Make the array's folder; `put` is told of each file that has been written."""
@@ -29,9 +32,10 @@ class BlobWriter:
         self.folder.mkdir()
         self._pool = pool
         self._put = put
-        self._rest = bytearray()
+        self._buffer = bytearray()
+        self._filled = 0
         self._chunks = 0
-        self._under_way: deque[Future[None]] = deque()
+        self._under_way: deque[tuple[Future[None], bytearray]] = deque()
 
     @property
     def chunk_bytes(self) -> int:
@@ -42,35 +46,48 @@ class BlobWriter:
         self.size += len(data)
         left = memoryview(data)
         while left:
-            room = layout.BLOB_CHUNK_BYTES - len(self._rest)
-            self._rest += left[:room]
-            left = left[room:]
-            if len(self._rest) == layout.BLOB_CHUNK_BYTES:
-                self._flush(most=1)
+            count = min(len(left), layout.BLOB_CHUNK_BYTES - self._filled)
+            self._fill(left[:count])
+            left = left[count:]
+            if self._filled == layout.BLOB_CHUNK_BYTES:
+                self._flush()
 
     def finish(self) -> None:
         """Write what is left, filled up to a whole chunk."""
-        if self._rest:
-            self._rest += bytes(self.chunk_bytes - len(self._rest))
-            self._flush(most=0)
-        self._settle(0)
+        if self._filled:
+            self._fill(memoryview(bytes(self.chunk_bytes - self._filled)))
+            self._flush()
+        while self._under_way:
+            self._next_done()
 
-    def _flush(self, most: int) -> None:
+    def _fill(self, data: memoryview) -> None:
+        """Put bytes where others were, or make room for them."""
+        if self._filled == len(self._buffer):
+            self._buffer += data
+        else:
+            memoryview(self._buffer)[self._filled : self._filled + len(data)] = data
+        self._filled += len(data)
+
+    def _flush(self) -> None:
         path = self.folder / f"c.{self._chunks}"
-        self._under_way.append(self._pool.submit(_write, path, self._rest, self._put))
-        self._rest = bytearray()
+        future = self._pool.submit(_write, path, self._buffer, self._put)
+        self._under_way.append((future, self._buffer))
+        self._buffer = self._next_done() if len(self._under_way) > 1 else bytearray()
+        self._filled = 0
         self._chunks += 1
-        self._settle(most)
 
-    def _settle(self, most: int) -> None:
-        """Wait until at most so many chunks are under way."""
-        while len(self._under_way) > most:
-            self._under_way.popleft().result()
+    def _next_done(self) -> bytearray:
+        """Wait for the chunk that waits longest, and return its buffer."""
+        future, buffer = self._under_way.popleft()
+        future.result()
+        return buffer
 
 
 def _write(path: Path, data: bytearray, put: Put) -> None:
+    encoded = _encoded(data)
     with path.open("xb", buffering=0) as stream:
-        write_all(stream.fileno(), compressed(data))
+        write_all(stream.fileno(), encoded)
+        write_all(stream.fileno(), _checksum(encoded))
     put(path)
 
 
@@ -100,12 +117,18 @@ def write_metadata(
     )
 
 
-def compressed(data: bytes | bytearray) -> bytes:
+def compressed(data: bytes) -> bytes:
     """Return the chunk of an array that is no image, as its codecs would."""
-    return _with_checksum(Zstd(level=_ZSTD_LEVEL).encode(data))
+    encoded = _encoded(data)
+    return encoded + _checksum(encoded)
 
 
-def _with_checksum(data: bytes) -> bytes:
-    """Do as the crc32c codec does: end with the checksum, little endian."""
+def _encoded(data: bytes | bytearray) -> bytes:
+    found: bytes = Zstd(level=_ZSTD_LEVEL).encode(data)
+    return found
+
+
+def _checksum(data: bytes) -> bytes:
+    """Return what the crc32c codec ends a chunk with, little endian."""
     checksum: int = google_crc32c.value(data)
-    return data + checksum.to_bytes(4, "little")
+    return checksum.to_bytes(4, "little")

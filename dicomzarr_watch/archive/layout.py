@@ -28,7 +28,8 @@ DICOM_GROUP: Final = "dicom"
 SHARD_BYTES: Final = 64 << 20
 SHARD_PLANES: Final = 1 << 16
 """Whoever reads one plane reads the shard's index first: 16 bytes for each."""
-BLOB_CHUNK_BYTES: Final = 16 << 20
+BLOB_CHUNK_BYTES: Final = 4 << 20
+"""Who wants one file's header decompresses a chunk; what repeats does so within less of it."""
 INDEX_COLUMNS: Final = (
     "header_offset",
     "head_bytes",
