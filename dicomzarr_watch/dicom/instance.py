@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import IO, Final
 
@@ -85,7 +85,7 @@ class Header:
     data: bytes
     tail: bytes = b""
     cut: tuple[bytes, ...] = ()
-    memory: Memory | None = None
+    memory: Memory | None = field(default=None, repr=False, compare=False)
 
     def value(self, element: Element) -> bytes:
         """Return an element's value; the pixel data's is not at hand."""

@@ -230,16 +230,17 @@ class _Context:
         part10 = header.part10
         hints = {e.tag: e for e in part10.elements if e.tag in _HINTS}
         makers = [e for e in part10.elements if _is_creator(e.tag)]
-        said = {tag: header.value(e) for tag, e in hints.items()}
+        said = {tag: (e.vr, header.value(e)) for tag, e in hints.items()}
+        _, charset = said.get(tags.SPECIFIC_CHARACTER_SET, _NOTHING)
         creators: dict[int, bytes] = {}
         for e in makers:
             creators[e.tag >> 16] = creators.get(e.tag >> 16, b"") + header.encoded(e)
         return cls(
             is_implicit=part10.is_implicit,
-            charset=said.get(tags.SPECIFIC_CHARACTER_SET, b"").decode("latin-1").strip("\0 "),
+            charset=charset.decode("latin-1").strip("\0 "),
             hints=tuple(hints.values()),
             makers={e.tag: e for e in makers},
-            read_by=(part10.is_big_endian, *(said.get(tag, b"") for tag in _HINTS)),
+            read_by=(part10.is_big_endian, *(said.get(tag, _NOTHING) for tag in _HINTS)),
             creators=creators,
         )
 
@@ -335,6 +336,7 @@ def _usual_vr(element: Element) -> bytes:
         return b"UN"
 
 
+_NOTHING: Final = (b"", b"")
 _HINTS: Final = (tags.SPECIFIC_CHARACTER_SET, tags.PIXEL_REPRESENTATION)
 
 

@@ -35,7 +35,7 @@ from pydicom.config import disable_value_validation
 from dicomzarr_watch.dicom import model
 from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.instance import read_header
-from dicomzarr_watch.dicom.model import INLINE_LIMIT_BYTES, ByReference, Elements
+from dicomzarr_watch.dicom.model import INLINE_LIMIT_BYTES, ByReference, Elements, of_file
 
 Json = dict[str, Any]
 UTF_8 = "ISO_IR 192"
@@ -179,6 +179,17 @@ def test_what_elements_are_read_by_may_stand_elsewhere_in_the_next_file() -> Non
     found = rebuilt(gathered_in_turn(*contents).document(range(3), named), 3)
     for one, data in zip(found, contents, strict=True):
         assert texts(one) == texts(by_pydicom(data))
+
+
+@pytest.mark.parametrize("gather", [gathered, gathered_in_turn])
+def test_a_character_set_in_another_vr_is_another(gather: Callable[..., Elements]) -> None:
+    name = Plain(0x00100010, "PN", b"\xc4^B ")
+    sets = [Plain(0x00080005, vr, b"ISO_IR 144") for vr in ("CS", "BS")]
+    contents = [file_bytes([charset, name]) for charset in (*sets, *sets)]
+    document = gather(*contents).document(range(4), named)
+    for n, content in enumerate(contents):
+        alone = gathered(content).document([0], named)["shared"]
+        assert of_file(document, n)["00100010"].keys() == alone["00100010"].keys()
 
 
 @pytest.mark.parametrize("gather", [gathered, gathered_in_turn])
