@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ from dicomzarr_watch.archive.planes import RUN_BYTES, PlaneRun, Slab, images, ru
 from dicomzarr_watch.archive.threads import pool
 from dicomzarr_watch.dicom.frames import Samples, Stored, verbatim
 from dicomzarr_watch.errors import RejectError
+
+_HALVINGS: Final = 3
+"""How often what is read at once is halved for the first batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +80,18 @@ class Store:
             ) from error
 
     def batches(self, files: Sequence[StoredFile]) -> Iterator[list[StoredFile]]:
-        """Cut files into batches of neighbours, each enough for a thread to rebuild at a time."""
+        """Cut files into batches of neighbours, each enough for a thread to rebuild at a time.
+
+        The first ones are small, so that what waits for them soon has something to do.
+        """
         own: list[StoredFile] = []
-        size = 0
+        size, enough = 0, RUN_BYTES >> _HALVINGS
         for file in files:
             own.append(file)
             size += max(file.size, self.sample_bytes(file))
-            if size >= RUN_BYTES:
+            if size >= enough:
                 yield own
-                own, size = [], 0
+                own, size, enough = [], 0, min(2 * enough, RUN_BYTES)
         if own:
             yield own
 

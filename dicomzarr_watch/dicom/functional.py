@@ -93,9 +93,9 @@ def _from_groups(values: Values, pose: Pose, count: int) -> tuple[Pose, ...]:
     """Return the pose of every frame; of the first one if there are not as many as frames."""
     shared = next(values.items(tags.SHARED_FUNCTIONAL_GROUPS_SEQUENCE), None)
     base = with_groups(pose, shared) if shared else pose
-    frames = list(values.items(tags.PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE))
-    frames = frames if len(frames) == count else frames[:1]
-    return tuple(with_groups(base, own) for own in frames)
+    frames = values.items(tags.PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE)
+    found = tuple(with_groups(base, own) for own in frames)
+    return found if len(found) == count else found[:1]
 
 
 def with_groups(pose: Pose, groups: Values) -> Pose:
