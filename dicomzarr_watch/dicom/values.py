@@ -16,9 +16,9 @@ from dicomzarr_watch.dicom.memory import Memory
 from dicomzarr_watch.dicom.part10 import Element, Part10, items
 
 _NUMBER_BYTES = {b"US": (2, False), b"SS": (2, True), b"UL": (4, False), b"SL": (4, True)}
-T = TypeVar("T")
-
 _BINARY = {b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"FL": "f", b"FD": "d"}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,6 @@ class Values:
     def part(self, make: Callable[[Values], T]) -> T:
         """Return what is made of some of the values; it may be that of a file before this one."""
         return make(self) if self.memory is None else self.memory.part(make, self)
-
-    def _find(self, tag: int) -> Element | None:
-        if self.memory is not None:
-            self.memory.note((tag,))
-        return self.part10.find(tag)
 
     def __contains__(self, tag: int) -> bool:
         return self._find(tag) is not None
@@ -118,10 +113,6 @@ class Values:
         is_binary = self._known_vr(tag, usual_vr) in _BINARY
         return tuple(map(str, self.numbers(tag, usual_vr))) if is_binary else self.texts(tag)
 
-    def _known_vr(self, tag: int, usual_vr: bytes) -> bytes:
-        vr = self.vr(tag)
-        return usual_vr if vr in (b"", b"UN") else vr
-
     def only(self, wanted: Container[int]) -> Values:
         """Return the values of these tags alone."""
         elements = tuple(self._elements(wanted))
@@ -130,12 +121,6 @@ class Values:
     def encoded(self, wanted: Container[int]) -> bytes:
         """Return the elements of these tags as they stand in the file, one after the other."""
         return b"".join(self.data[e.start : e.end] for e in self._elements(wanted))
-
-    def _elements(self, wanted: Container[int]) -> list[Element]:
-        found = [e for e in self.part10.elements if e.tag in wanted]
-        if self.memory is not None:
-            self.memory.note(e.tag for e in found)
-        return found
 
     def items(self, tag: int) -> Iterator[Values]:
         """Yield the values of each item of a sequence; raises ValueError where it is broken."""
@@ -159,6 +144,21 @@ class Values:
         """Return the first numbers of two DS elements; None if one of them is absent."""
         a, b = self.decimal(first), self.decimal(second)
         return (a, b) if a is not None and b is not None else None
+
+    def _known_vr(self, tag: int, usual_vr: bytes) -> bytes:
+        vr = self.vr(tag)
+        return usual_vr if vr in (b"", b"UN") else vr
+
+    def _find(self, tag: int) -> Element | None:
+        if self.memory is not None:
+            self.memory.note((tag,))
+        return self.part10.find(tag)
+
+    def _elements(self, wanted: Container[int]) -> list[Element]:
+        found = [e for e in self.part10.elements if e.tag in wanted]
+        if self.memory is not None:
+            self.memory.note(e.tag for e in found)
+        return found
 
 
 def integer(text: str) -> int | None:
