@@ -160,7 +160,7 @@ def test_the_same_files_make_the_same_bytes(tmp_path: Path, threads: int) -> Non
 def test_images_of_many_shards_come_back(
     tmp_path: Path, shard_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # real shards hold 64 MB and blobs 16 MB; small limits cut small data into many of them
+    # real shards hold 64 MB and chunks of blobs 4 MB; small limits cut small data into many of them
     monkeypatch.setattr(layout, "SHARD_BYTES", shard_bytes)
     monkeypatch.setattr(layout, "BLOB_CHUNK_BYTES", 1000)
     for room in ("planes", "reader"):
