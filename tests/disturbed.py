@@ -71,7 +71,7 @@ def killed(
         with running(place, inbox=inbox, **patience) as daemon:
             victim = 0
             while left and victim != daemon.process.pid:
-                undone = series - len(list(daemon.output.glob("*/[!.]*/done.json")))
+                undone = series - len(list(daemon.output.glob("[!.]*/[!.]*/done.json")))
                 more = min(undone, moments.randrange(3))
                 if more:
                     daemon.wait("job.started", count=len(daemon.all("job.started")) + more)
