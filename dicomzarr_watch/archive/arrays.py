@@ -27,6 +27,8 @@ from dicomzarr_watch.archive.threads import settled
 from dicomzarr_watch.errors import RejectError
 
 _PIECE_BYTES: Final = 8 << 20
+_KEPT_BYTES: Final = 32 << 20
+"""What threads are at, each in a batch of its own, stands within so much of a blob."""
 _NODE: Final = "zarr.json"
 ZARR_PYTHON: Final = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 """zarr-python's own codecs; those of zarrs take ten times as long to turn samples around."""
@@ -81,13 +83,14 @@ def read(array: zarr.AsyncArray[Any], selection: Any) -> npt.NDArray[Any]:
 
 
 class Blob:
-    """A uint8 array that is read front to back; the two chunks read last are kept."""
+    """A uint8 array that is read front to back, by several threads; chunks read last are kept."""
 
     def __init__(self, store: Path, name: str) -> None:
         """Open it; raises what `opened` raises."""
         self._array = opened(store, f"{layout.DICOM_GROUP}/{name}")
         self._chunk_bytes = int(self._array.chunks[0])
         self._kept: dict[int, memoryview] = {}
+        self._most = max(2, _KEPT_BYTES // self._chunk_bytes)
         self._lock = Lock()
 
     def pieces(self, start: int, end: int) -> Iterator[memoryview]:
@@ -102,12 +105,14 @@ class Blob:
 
     def _chunk(self, number: int) -> memoryview:
         with self._lock:  # one thread reads, the others that need the same chunk wait for it
-            if number not in self._kept:
+            chunk = self._kept.pop(number, None)
+            if chunk is None:
                 first = number * self._chunk_bytes
-                chunk = read(self._array, slice(first, first + self._chunk_bytes))
-                last = list(self._kept.items())[-1:]
-                self._kept = {**dict(last), number: chunk.data}
-            return self._kept[number]
+                chunk = read(self._array, slice(first, first + self._chunk_bytes)).data
+            self._kept[number] = chunk  # behind those that wait longer
+            if len(self._kept) > self._most:
+                del self._kept[next(iter(self._kept))]
+            return chunk
 
 
 @contextmanager

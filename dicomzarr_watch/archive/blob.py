@@ -42,7 +42,7 @@ class BlobWriter:
         return max(1, min(self.size, layout.BLOB_CHUNK_BYTES))
 
     def append(self, data: bytes) -> None:
-        """Add bytes to the end; raises what went wrong with those before."""
+        """Add bytes to the end; raises what went wrong with those before, and is of no use then."""
         self.size += len(data)
         left = memoryview(data)
         while left:

@@ -13,10 +13,10 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Final, ParamSpec, TypeVar
 
 from dicomzarr_watch.dicom.pixels import NotDecodedError
@@ -67,7 +67,10 @@ class Processes(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes that are idle; without `wait`, others end with this process."""
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
-        idle = [self._idle.get() for _ in range(self._idle.qsize())]
+        idle: list[_Process] = []
+        with suppress(Empty):
+            while True:
+                idle.append(self._idle.get_nowait())
         for process in idle:  # their memory goes while the others are told
             process.kill()
         for process in idle:

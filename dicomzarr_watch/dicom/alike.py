@@ -42,8 +42,8 @@ class Spans(NamedTuple):
     """Where the elements of a file stand.
 
     begin: the file's first bytes, or all of them. values: those of the elements before the pixel
-    data, one after the other; empty where they have not been cut yet. memory: of files whose spans
-    are the same up to the end of their pixel data.
+    data, one after the other; empty where they have not been cut yet. memory: of files whose
+    elements stand at the same places, up to where the pixel data's value starts.
     """
 
     part10: Part10
@@ -120,7 +120,7 @@ class _Template:
             and (e.is_undefined_length or e.tag == tags.TRANSFER_SYNTAX_UID)
         )
         own = [e.tag for e in part10.elements if e is not part10.pixel]
-        return cls(part10, parts[::2], fixed, cut, Memory(own, parts[1::2]))
+        return cls(part10, parts[::2], fixed, cut, Memory(own))
 
     def spans(self, read: Read, size: int, begin: bytes) -> Spans | None:
         """Return the spans of a file that begins so; None if they may be others."""
@@ -135,10 +135,7 @@ class _Template:
         part10: Part10 | None = self.part10
         if has_fragments:
             part10 = with_other_fragments(self.part10, read, size, begin)
-        if part10 is None:
-            return None
-        self.memory.turn_to(values)
-        return Spans(part10, begin, values, self.memory)
+        return Spans(part10, begin, values, self.memory) if part10 else None
 
 
 def _is_template(part10: Part10, begin: bytes) -> bool:

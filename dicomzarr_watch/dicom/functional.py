@@ -146,7 +146,8 @@ def _meaning_of(groups: Values, meaning: Meaning) -> Meaning:
     said: dict[str, str] = {}
     for name, sequence, tag, usual_vr in _MEANINGS:
         for item in groups.items(sequence):
-            value = "\\".join(item.told(tag, usual_vr)[:IMAGE_TYPE_VALUES])
+            most = IMAGE_TYPE_VALUES if tag == tags.FRAME_TYPE else None
+            value = "\\".join(item.told(tag, usual_vr)[:most])
             if value:
                 said[name] = value
     return tuple(sorted((dict(meaning) | said).items())) if said else meaning

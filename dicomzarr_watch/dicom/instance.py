@@ -133,6 +133,8 @@ def read_frames(
 def _read(stream: IO[bytes], templates: Templates) -> tuple[Values, tuple[bytes, ...]]:
     """Return the values of a file and, where they have been cut already, all of them in a row."""
     part10, begin, cut, memory = templates.spans(partial(_at, stream), stream.seek(0, 2))
+    if memory is not None:
+        memory.turn_to(cut)
     data = part10.inflated
     if data is None:
         end = header_end(part10)

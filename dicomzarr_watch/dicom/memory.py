@@ -19,10 +19,11 @@ class Memory:
 
     __slots__ = ("_known", "_making", "_now", "_tags", "_then")
 
-    def __init__(self, tags: Sequence[int], values: Sequence[bytes]) -> None:
-        """Begin with a file that has these values of its elements."""
+    def __init__(self, tags: Sequence[int]) -> None:
+        """Begin with no file; tags: of the elements that all of them have."""
         self._tags = tags
-        self._then = self._now = values
+        self._then: Sequence[bytes] = ()
+        self._now: Sequence[bytes] = ()
         self._known: dict[Callable[[Any], Any], tuple[Any, set[int]]] = {}
         self._making: list[set[int]] = []
 
@@ -31,7 +32,10 @@ class Memory:
         self._now = values
 
     def part(self, make: Callable[[V], T], values: V) -> T:
-        """Return what is made of the values of the file, or was made of the same ones."""
+        """Return what is made of the values of the file, or was made of the same ones.
+
+        make: a function that stays, as it is what the part is known by.
+        """
         if self._now is not self._then:
             self._forget()
         known = self._known.get(make)
@@ -42,7 +46,9 @@ class Memory:
                 known = self._known[make] = make(values), asked
             finally:
                 self._making.pop()
-        self.note(known[1])
+                self.note(asked)  # of what fails as well: it may not with other values
+        else:
+            self.note(known[1])
         found: T = known[0]
         return found
 
@@ -53,7 +59,7 @@ class Memory:
 
     def _forget(self) -> None:
         """Let go of all parts that were made of a value that is another now."""
-        told = zip(self._tags, self._now, self._then, strict=True)
+        told = zip(self._tags, self._now, self._then or self._now, strict=True)
         changed = {tag for tag, value, before in told if value != before}
         self._then = self._now
         self._known = {m: known for m, known in self._known.items() if known[1].isdisjoint(changed)}

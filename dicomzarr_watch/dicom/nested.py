@@ -43,7 +43,6 @@ class Nested:
             read = items(
                 self.data,
                 element,
-                is_implicit=self.is_implicit,
                 is_big_endian=self.is_big_endian,
             )
             found = [self._item(elements, depth) for elements in read]

@@ -230,16 +230,16 @@ def _split_deflated(read: Read, size: int, start: int, syntax: str) -> Part10:
     return Part10(size, syntax, found.elements, found.pixel, problem, inflated=data)
 
 
-def items(
-    data: bytes, sequence: Element, *, is_implicit: bool, is_big_endian: bool
-) -> Iterator[tuple[Element, ...]]:
+def items(data: bytes, sequence: Element, *, is_big_endian: bool) -> Iterator[tuple[Element, ...]]:
     """Yield the elements of each item of a sequence whose offsets point into `data` (PS3.5 7.5).
 
     Raises ValueError where the items are not what their lengths say.
     """
-    defined = _BIG if is_big_endian else _EXPLICIT
-    encoding = _inside(sequence.vr, _IMPLICIT if is_implicit else defined)
     window = _Window.over(data, min(sequence.end, len(data)))
+    defined = _BIG if is_big_endian else _EXPLICIT
+    encoding = _inside(sequence.vr, defined if sequence.vr else _IMPLICIT)
+    if sequence.vr == b"UN" and _looks_explicit(window, sequence.value + _HEADER_BYTES):
+        encoding = defined  # who did not know the VR left the items as they stood
     at = sequence.value
     try:
         while at < sequence.end:

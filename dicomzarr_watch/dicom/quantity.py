@@ -137,8 +137,8 @@ def _tracer(values: Values) -> Tracer:
         decay_correction=values.text(tags.DECAY_CORRECTION),
         corrections=values.texts(tags.CORRECTED_IMAGE),
         weight_kg=values.decimal(tags.PATIENT_WEIGHT),
-        dose_bq=dose.decimal(tags.RADIONUCLIDE_TOTAL_DOSE),
-        half_life_s=dose.decimal(tags.RADIONUCLIDE_HALF_LIFE),
+        dose_bq=_only(dose.decimals(tags.RADIONUCLIDE_TOTAL_DOSE)),
+        half_life_s=_only(dose.decimals(tags.RADIONUCLIDE_HALF_LIFE)),
         injected_at=_moment(dose.text(tags.RADIOPHARMACEUTICAL_START_DATE_TIME))
         or _moment("00010101" + (dose.text(tags.RADIOPHARMACEUTICAL_START_TIME) or "?")),
         series_at=_moment(values.text(tags.SERIES_DATE) + values.text(tags.SERIES_TIME)),
@@ -157,6 +157,11 @@ def _first_dose(values: Values) -> Values:
         for item in values.items(tags.RADIOPHARMACEUTICAL_INFORMATION_SEQUENCE):
             return item
     return values.only(())
+
+
+def _only(found: tuple[float, ...]) -> float | None:
+    """Return a single number; of several it is not known which one counts."""
+    return found[0] if len(found) == 1 else None
 
 
 def _moment(text: str) -> datetime | None:

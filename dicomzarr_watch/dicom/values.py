@@ -26,7 +26,7 @@ class Values:
     """Top-level values of one file, read from the bytes of its header.
 
     data: bytes that the offsets of `part10` point into, at least up to the last header element.
-    memory: of files before this one that have the same spans.
+    memory: of files before this one whose elements stand at the same places.
     """
 
     part10: Part10
@@ -60,7 +60,7 @@ class Values:
 
     def number(self, tag: int, usual_vr: bytes = b"US") -> int | None:
         """Return the first integer of an element; usual_vr: what it is where the file is silent."""
-        vr = self.vr(tag) or usual_vr
+        vr = self._known_vr(tag, usual_vr)
         if vr not in _NUMBER_BYTES:
             return integer(self.text(tag).partition("\\")[0].strip("\0 "))
         raw = self.raw(tag)
@@ -75,7 +75,12 @@ class Values:
         return self.number(tag, b"IS")
 
     def decimals(self, tag: int) -> tuple[float, ...]:
-        """Return the finite numbers of a DS element; empty if one of them is not a number."""
+        """Return the finite numbers of a DS element; empty if one of them is not a number.
+
+        Of one in a binary VR, which some files have in its place, those.
+        """
+        if self.vr(tag) in _BINARY:
+            return self.numbers(tag, b"DS")
         text = self.text(tag)
         if not text:
             return ()
@@ -130,7 +135,6 @@ class Values:
         for elements in items(
             self.data,
             element,
-            is_implicit=part10.is_implicit,
             is_big_endian=part10.is_big_endian,
         ):
             yield Values(replace(part10, elements=elements), self.data)

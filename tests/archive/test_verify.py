@@ -77,7 +77,7 @@ def cut_small(tmp_path_factory: pytest.TempPathFactory) -> Archived:
         CASES["unused bits carry data"].write(folder)
         CASES["not only frames"].write(folder / "more")
 
-    # real shards hold 64 MB and blobs 16 MB; small limits cut small data into many of them
+    # real shards hold 64 MB and chunks of blobs 4 MB; small limits cut small data into many of them
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "SHARD_BYTES", 300)
         patch.setattr(layout, "BLOB_CHUNK_BYTES", 900)

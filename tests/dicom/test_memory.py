@@ -152,7 +152,7 @@ def _both(values: _Asked) -> str:
 
 
 def test_a_part_is_made_anew_only_if_a_value_has_changed_that_it_was_made_of() -> None:
-    memory = Memory([ONE, OTHER], [b"1", b"2"])
+    memory = Memory([ONE, OTHER])
     values = _Asked(memory)
 
     def asked(*now: bytes) -> list[str]:
@@ -171,7 +171,7 @@ def test_a_part_is_made_anew_only_if_a_value_has_changed_that_it_was_made_of() -
 
 
 def test_what_goes_wrong_is_tried_again() -> None:
-    memory = Memory([ONE], [b"1"])
+    memory = Memory([ONE])
     tries: list[Any] = []
 
     def fails(_: object) -> None:
