@@ -8,12 +8,15 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from archive_cases import made, slices
 
-from dicomzarr_watch.archive import arrays
+from dicomzarr_watch.archive import arrays, layout
+from dicomzarr_watch.archive.blob import BlobWriter, create_blob
+from dicomzarr_watch.archive.threads import Here
 from dicomzarr_watch.errors import RejectError
 
 THREADS = 4
@@ -41,6 +44,30 @@ def test_threads_that_read_at_once_all_read_what_is_there(store: Path) -> None:
         found = pool.map(lambda _: arrays.read(image, ...), range(READS))
     for values in found:
         np.testing.assert_array_equal(values, expected)
+
+
+def test_chunks_that_were_read_last_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "BLOB_CHUNK_BYTES", 10)
+    monkeypatch.setattr(arrays, "_KEPT_BYTES", 30)
+    (tmp_path / layout.DICOM_GROUP).mkdir()
+    writer = BlobWriter(tmp_path / layout.DICOM_GROUP / "residue", Here(), lambda _: None)
+    writer.append(bytes(range(100)))
+    writer.finish()
+    create_blob(writer)
+    asked: list[int] = []
+    read = arrays.read
+
+    def counted(array: Any, selection: Any) -> Any:
+        asked.append(selection.start // 10)
+        return read(array, selection)
+
+    monkeypatch.setattr(arrays, "read", counted)
+    blob = arrays.Blob(tmp_path, "residue")
+    for start in (0, 11, 2, 33, 14, 5, 71, 3, 12, 34):
+        assert b"".join(blob.pieces(start, start + 5)) == bytes(range(start, start + 5))
+    assert asked == [0, 1, 3, 7, 3]
 
 
 def test_threads_that_read_an_array_first_both_read_it(

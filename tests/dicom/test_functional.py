@@ -12,6 +12,7 @@ from dicom_files import (
     Encoding,
     Nested,
     Plain,
+    element_bytes,
     even,
     file_bytes,
     us,
@@ -360,6 +361,44 @@ def test_groups_are_read_in_the_encoding_of_the_file(encoding: Encoding) -> None
     (pose,) = poses_of(per_frame(said), encoding=encoding)
     assert pose.meaning == (("echo", "4.5"), ("segment", "3"))
     assert pose.times == ((2.0,), None, (40.0,), None, None)
+
+
+def test_an_element_without_a_vr_costs_the_others_nothing() -> None:
+    private = Plain(0x00211001, "", b"ab")
+    beside = per_frame((placed("1\\2\\3"), private), (placed("1\\2\\5"), private))
+    for more in ((), (private,)):
+        first = Plain(0x00080060, "CS", b"MR")
+        found = poses_of(first, *more, shared(MEASURED), beside)
+        assert [p.position for p in found] == [(1.0, 2.0, 3.0), (1.0, 2.0, 5.0)]
+        assert {p.spacing for p in found} == {(0.7, 0.5)}
+
+
+@pytest.mark.parametrize("inner", [EXPLICIT, IMPLICIT], ids=["explicit", "implicit"])
+def test_a_sequence_whose_vr_was_not_known_is_read_as_it_stands(inner: Encoding) -> None:
+    group_of = Nested(PLANE_POSITION, ((ds(POSITION, "1\\2\\3"),),))
+    items = element_bytes(Nested(PER_FRAME, ((group_of,),)), inner)[
+        8 if inner.is_implicit else 12 :
+    ]
+    (pose,) = poses_of(Plain(PER_FRAME, "UN", items))
+    assert pose.position == (1.0, 2.0, 3.0)
+
+
+def test_a_number_whose_vr_was_not_known_is_no_text() -> None:
+    content = group(FRAME_CONTENT, Plain(TEMPORAL, "UN", b"1\0\0\0"))
+    (pose,) = poses_of(per_frame((content,)))
+    assert pose.times[0] == (49.0,)
+
+
+def test_decimals_that_stand_in_a_binary_vr_are_numbers() -> None:
+    own = group(MEASURES, fd(SPACING, 0.5, 0.25), Plain(THICKNESS, "FL", struct.pack("<f", 2)))
+    (pose,) = poses_of(per_frame((own,)))
+    assert (pose.spacing, pose.thickness) == ((0.5, 0.25), 2.0)
+
+
+def test_only_of_an_image_type_are_further_values_left_out() -> None:
+    echoes = [group(0x00189114, fd(0x00189082, 1, 2, 3, last)) for last in (4, 5)]
+    one, other = poses_of(per_frame(*((e,) for e in echoes)))
+    assert one.meaning != other.meaning
 
 
 AXIAL = [ds(POSITION, "1\\2\\3"), ds(ORIENTATION, "1\\0\\0\\0\\1\\0")]

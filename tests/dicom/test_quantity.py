@@ -62,6 +62,14 @@ def pet(**keywords: Any) -> Instance:
     return instance(**(facts | keywords))
 
 
+def test_of_two_doses_it_is_not_known_which_one_was_given() -> None:
+    dose = Dataset()
+    dose.RadionuclideTotalDose = ["1", "2"]
+    found = pet(RadiopharmaceuticalInformationSequence=Items([dose])).quantity.tracer
+    assert found is not None
+    assert found.dose_bq is None
+
+
 def factors(units: str, *tracers: Tracer) -> Sequence[float] | str:
     return suv_factors([Quantity(units, tracer) for tracer in tracers])
 

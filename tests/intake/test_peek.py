@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from dicom_files import (
     Plain,
     element_bytes,
     file_bytes,
+    us,
     write_slice,
 )
 from hypothesis import given, settings
@@ -153,3 +155,18 @@ def test_an_instance_number_is_one_that_the_standard_allows(
     value: bytes, expected: int | None
 ) -> None:
     assert peeked(file_bytes([Plain(0x00200013, "IS", value)])).instance_number == expected
+
+
+def test_values_of_a_file_are_not_kept_for_the_next(tmp_path: Path) -> None:
+    large = Plain(0x00291020, "OB", bytes(300_000))
+    for n in range(3):
+        (tmp_path / f"{n}").write_bytes(file_bytes([us(0x00200013, n), large]))
+    peeks = Peeks()
+    tracemalloc.start()
+    try:
+        found = [peeks(tmp_path / f"{n}").kind for n in range(3)]
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == [Kind.DICOM] * 3
+    assert kept < 100_000
