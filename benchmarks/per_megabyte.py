@@ -8,6 +8,7 @@ The figure that must stay below 400 MB is the peak memory of all processes.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from functools import partial
@@ -29,6 +30,7 @@ def main() -> None:
         small = ct(Path(folder) / "small", 100 if options.short else 600)
         for name, (make, count, short) in CASES.items():
             large = make(Path(folder) / "large", short if options.short else count)
+            os.sync()  # or the kernel writes what was made while it is converted
             compared(
                 f"{name}, seconds per GB",
                 partial(seconds_per_gb, ours, large),
