@@ -18,7 +18,6 @@ from io import BytesIO
 from typing import Any, Final
 
 from pydicom.config import disable_value_validation
-from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
@@ -330,10 +329,7 @@ def _usual_vr(element: Element) -> bytes:
     """Return the VR that an element has by PS3.6, for encodings that do not say it."""
     if element.is_undefined_length:
         return b"SQ"
-    try:
-        return dictionary_VR(element.tag)[-2:].encode()  # the more general one of several
-    except KeyError:
-        return b"UN"
+    return usual_vr(element.tag)[-2:] or b"UN"  # the more general one of several
 
 
 _NOTHING: Final = (b"", b"")

@@ -40,11 +40,7 @@ class Nested:
         if depth == DEPTH_LIMIT or element.vr == b"UN":
             return None
         try:
-            read = items(
-                self.data,
-                element,
-                is_big_endian=self.is_big_endian,
-            )
+            read = items(self.data, element, is_big_endian=self.is_big_endian)
             found = [self._item(elements, depth) for elements in read]
         except ValueError:
             return None

@@ -12,6 +12,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
+from dicomzarr_watch.dicom.values import BINARY
+
 Json = dict[str, Any]
 
 ASCII_SETS: Final = frozenset(
@@ -22,7 +24,6 @@ ASCII_SETS: Final = frozenset(
 LUT_DESCRIPTORS: Final = frozenset({0x00281101, 0x00281102, 0x00281103, 0x00283002})
 """Their first number may be written as if it had a sign (PS3.3 C.11.1.1)."""
 
-_NUMBERS: Final = {b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"FL": "f", b"FD": "d"}
 _BYTES: Final = frozenset({b"OB", b"OW"})
 _ESCAPE: Final = "\x1b"
 _IS_LIMIT: Final = 1 << 31
@@ -33,8 +34,8 @@ def plain(tag: int, vr: bytes, raw: bytes, *, is_big_endian: bool, charset: str)
     if not raw and vr in _SIMPLE:
         return {"vr": vr.decode()}
     values: list[Any] | None = None
-    if vr in _NUMBERS and tag not in LUT_DESCRIPTORS:
-        values = _numbers(raw, (">" if is_big_endian else "<") + _NUMBERS[vr])
+    if vr in BINARY and tag not in LUT_DESCRIPTORS:
+        values = _numbers(raw, (">" if is_big_endian else "<") + BINARY[vr])
     elif vr in _TEXTS:
         values = _TEXTS[vr](raw)
     elif vr in _WRITTEN and charset in ASCII_SETS:
@@ -138,4 +139,4 @@ _WRITTEN: Final[dict[bytes, Callable[[bytes], list[Any] | None]]] = {
     b"PN": _names,
 }
 """What is in the character set that the data set names."""
-_SIMPLE: Final = {b"AT"} | _BYTES | _NUMBERS.keys() | _TEXTS.keys() | _WRITTEN.keys()
+_SIMPLE: Final = {b"AT"} | _BYTES | BINARY.keys() | _TEXTS.keys() | _WRITTEN.keys()

@@ -10,13 +10,15 @@ import math
 import struct
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import Final, TypeVar
 
 from dicomzarr_watch.dicom.memory import Memory
 from dicomzarr_watch.dicom.part10 import Element, Part10, items
 
-_NUMBER_BYTES = {b"US": (2, False), b"SS": (2, True), b"UL": (4, False), b"SL": (4, True)}
-_BINARY = {b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"FL": "f", b"FD": "d"}
+BINARY: Final = {b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"FL": "f", b"FD": "d"}
+"""How a number of each binary VR is unpacked, behind the byte order."""
+
+_INTEGERS: Final = frozenset({b"US", b"SS", b"UL", b"SL"})
 
 T = TypeVar("T")
 
@@ -61,14 +63,13 @@ class Values:
     def number(self, tag: int, usual_vr: bytes = b"US") -> int | None:
         """Return the first integer of an element; usual_vr: what it is where the file is silent."""
         vr = self._known_vr(tag, usual_vr)
-        if vr not in _NUMBER_BYTES:
+        if vr not in _INTEGERS:
             return integer(self.text(tag).partition("\\")[0].strip("\0 "))
-        raw = self.raw(tag)
-        count, is_signed = _NUMBER_BYTES[vr]
-        if len(raw) < count:
+        raw, layout = self.raw(tag), self._order + BINARY[vr]
+        if len(raw) < struct.calcsize(layout):
             return None
-        order: Literal["big", "little"] = "big" if self.part10.is_big_endian else "little"
-        return int.from_bytes(raw[:count], order, signed=is_signed)
+        found: int = struct.unpack_from(layout, raw)[0]
+        return found
 
     def numeral(self, tag: int) -> int | None:
         """Return the first integer of an element that is IS by the standard."""
@@ -79,7 +80,7 @@ class Values:
 
         Of one in a binary VR, which some files have in its place, those.
         """
-        if self.vr(tag) in _BINARY:
+        if self.vr(tag) in BINARY:
             return self.numbers(tag, b"DS")
         text = self.text(tag)
         if not text:
@@ -92,30 +93,16 @@ class Values:
 
     def doubles(self, tag: int) -> tuple[float, ...]:
         """Return the finite numbers of an FD element, or of an FL one."""
-        raw = self.raw(tag)
-        is_single = bool(raw) and self.vr(tag) == b"FL"
-        size = 4 if is_single else 8
-        if not raw or len(raw) % size:
-            return ()
-        order = ">" if self.part10.is_big_endian else "<"
-        found = struct.unpack(f"{order}{len(raw) // size}{'f' if is_single else 'd'}", raw)
-        return found if all(map(math.isfinite, found)) else ()
+        return self._finite(tag, "f" if self.vr(tag) == b"FL" else "d")
 
     def numbers(self, tag: int, usual_vr: bytes) -> tuple[float, ...]:
         """Return the finite numbers of an element in the VR that it has, or usually has."""
-        layout = _BINARY.get(self._known_vr(tag, usual_vr))
-        if layout is None:
-            return self.decimals(tag)
-        raw, size = self.raw(tag), struct.calcsize(layout)
-        if len(raw) % size:
-            return ()
-        order = ">" if self.part10.is_big_endian else "<"
-        found = struct.unpack(f"{order}{len(raw) // size}{layout}", raw)
-        return found if all(map(math.isfinite, found)) else ()
+        layout = BINARY.get(self._known_vr(tag, usual_vr))
+        return self.decimals(tag) if layout is None else self._finite(tag, layout)
 
     def told(self, tag: int, usual_vr: bytes) -> tuple[str, ...]:
         """Return the values of an element as text, be they text or numbers."""
-        is_binary = self._known_vr(tag, usual_vr) in _BINARY
+        is_binary = self._known_vr(tag, usual_vr) in BINARY
         return tuple(map(str, self.numbers(tag, usual_vr))) if is_binary else self.texts(tag)
 
     def only(self, wanted: Container[int]) -> Values:
@@ -132,11 +119,7 @@ class Values:
         element, part10 = self._find(tag), self.part10
         if element is None:
             return
-        for elements in items(
-            self.data,
-            element,
-            is_big_endian=part10.is_big_endian,
-        ):
+        for elements in items(self.data, element, is_big_endian=part10.is_big_endian):
             yield Values(replace(part10, elements=elements), self.data)
 
     def decimal(self, tag: int) -> float | None:
@@ -152,6 +135,18 @@ class Values:
     def _known_vr(self, tag: int, usual_vr: bytes) -> bytes:
         vr = self.vr(tag)
         return usual_vr if vr in (b"", b"UN") else vr
+
+    def _finite(self, tag: int, layout: str) -> tuple[float, ...]:
+        """Return the numbers of a binary value; empty if one is not finite, or cut off."""
+        raw = self.raw(tag)
+        if len(raw) % struct.calcsize(layout):
+            return ()
+        found = struct.unpack(f"{self._order}{len(raw) // struct.calcsize(layout)}{layout}", raw)
+        return found if all(map(math.isfinite, found)) else ()
+
+    @property
+    def _order(self) -> str:
+        return ">" if self.part10.is_big_endian else "<"
 
     def _find(self, tag: int) -> Element | None:
         if self.memory is not None:
