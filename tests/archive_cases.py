@@ -271,7 +271,7 @@ CASES: Final = {
     "series, all zero": Case(partial(write_series, count=1, pixels=np.zeros((4, 4), np.uint16)), 1),
     "frames out of order": Case(_out_of_order, 4),
     "unused bits carry data": Case(_unused_bits, 3),
-    "odd, padded and trailed": Case(_trailing, 6),
+    "odd, padded and trailed": Case(_trailing, 6, images=2),
     "moments": Case(_moments, 6),
     "mixed sizes": Case(_mixed_sizes, 5, images=2),
     "truncated": Case(_truncated, 2),

@@ -212,7 +212,8 @@ class _Draft:
             ]
 
     def _repeated(self, same: Twins) -> tuple[Finding, ...]:
-        found = {"same-file-twice": sorted(same.copies), "sop-instance-uid-repeats": same.unlike}
+        same_bytes = sorted(same.copies.keys() - set(same.unlike))
+        found = {"same-file-twice": same_bytes, "sop-instance-uid-repeats": same.unlike}
         return tuple(
             Finding(code, tuple(self.sources[n].name for n in numbers))
             for code, numbers in found.items()

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat
+from dicomzarr_watch.dicom.grouping import Frame
 from dicomzarr_watch.dicom.instance import Instance, SeriesFacts
 from dicomzarr_watch.dicom.pose import Pose
-from dicomzarr_watch.dicom.stacks import Frame, Image, stack
+from dicomzarr_watch.dicom.stacks import Image, stack
 from dicomzarr_watch.dicom.tiles import Tiling
 
 STORE_VERSION: Final = 1

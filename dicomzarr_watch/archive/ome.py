@@ -72,7 +72,7 @@ def image_attributes(image: ImagePlan) -> dict[str, Any]:
     """Return one image's OME-Zarr 0.5 metadata, and what that cannot say under `dicomzarr`."""
     geometry = image.image.geometry
     spacing = dict(zip("xyz", geometry.spacing, strict=True))
-    origin = dict(zip("xyz", geometry.origin, strict=True))
+    origin = dict(zip("xyz", geometry.origin_along_axes, strict=True))
     dataset = {
         "path": "0",
         "coordinateTransformations": [
@@ -82,7 +82,7 @@ def image_attributes(image: ImagePlan) -> dict[str, Any]:
     }
     multiscale = {
         "name": image.group or "0",
-        "axes": [_axis(a) for a in image.axes],
+        "axes": [_axis(a, geometry.unmeasured) for a in image.axes],
         "datasets": [dataset],
     }
     return {
@@ -123,12 +123,13 @@ def geometry_json(image: ImagePlan) -> dict[str, Any]:
     found = image.image.geometry
     extent = dict(zip(image.axes, image.shape, strict=True))
     return {
-        "coordinates": "slide" if found.is_on_slide else "patient",
+        "coordinates": found.coordinates,
         "origin": list(found.origin),
         "spacing": list(found.spacing),
         "direction": list(found.direction),
         "size": [extent["x"], extent["y"], extent.get("z", 1)],
         "affine": [list(found.affine[i : i + 4]) for i in range(0, 16, 4)],
+        "unmeasured": list(found.unmeasured),
         "positions": list(found.positions),
         "missing": list(found.missing),
         "tilt_deg": found.tilt_deg,
@@ -148,7 +149,7 @@ def pixel_format(attributes: dict[str, Any]) -> PixelFormat:
     return PixelFormat(**attributes["dicomzarr"]["format"])
 
 
-def _axis(name: str) -> dict[str, str]:
+def _axis(name: str, unmeasured: str) -> dict[str, str]:
     kind = {"t": "time", "c": "channel"}.get(name, "space")
-    unit = {"time": {}, "channel": {}, "space": {"unit": "millimeter"}}[kind]
-    return {"name": name, "type": kind, **unit}
+    is_measured = kind == "space" and name not in unmeasured
+    return {"name": name, "type": kind, **({"unit": "millimeter"} if is_measured else {})}

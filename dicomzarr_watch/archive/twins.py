@@ -1,12 +1,18 @@
-"""Files that bear one SOP Instance UID: the same bytes are one instance under several names."""
+"""Files that bear one SOP Instance UID: the same bytes are one instance under several names.
+
+Other bytes at the same place are the instance once more, with another header or from another way;
+at other places they are instances that somebody gave one UID.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from dicomzarr_watch.archive.work import Source, sha256
+from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance
 
 
@@ -14,9 +20,8 @@ from dicomzarr_watch.dicom.instance import Instance
 class Twins:
     """What the files of one series have to do with each other.
 
-    copies: number of a file → which copy of the same bytes it is, where it is not the first.
-    unlike: numbers of files that share a SOP Instance UID with another and have other bytes; each
-    is an instance.
+    copies: number of a file → which copy of one instance it is, where it is not the first.
+    unlike: numbers of files that share a SOP Instance UID with another and have other bytes.
     """
 
     copies: dict[int, int] = field(default_factory=dict)
@@ -33,10 +38,18 @@ def twins(sources: Sequence[Source], instances: Sequence[Instance]) -> Twins:
     unlike: list[int] = []
     for numbers in by_uid.values():
         groups = _by_bytes(sources, instances, numbers) if len(numbers) > 1 else []
-        copies |= {n: k for group in groups for k, n in enumerate(group) if k > 0}
+        for group in _gathered(chain(*groups), lambda n: _place(instances[n])):
+            copies |= {n: k for k, n in enumerate(group) if k > 0}
         if len(groups) > 1:
             unlike += [group[0] for group in groups]
     return Twins(copies, tuple(sorted(unlike)))
+
+
+def _place(instance: Instance) -> Hashable:
+    """Return what tells an instance that was sent again from one that was given its UID."""
+    frames = instance.frames
+    matrix = (frames.format.rows, frames.format.columns) if isinstance(frames, FrameRun) else None
+    return matrix, *((pose.position, pose.instance_number) for pose in instance.poses[:1])
 
 
 def _by_bytes(
@@ -49,7 +62,7 @@ def _by_bytes(
     return found
 
 
-def _gathered(numbers: Sequence[int], key: Callable[[int], Hashable]) -> list[list[int]]:
+def _gathered(numbers: Iterable[int], key: Callable[[int], Hashable]) -> list[list[int]]:
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for number in numbers:
         groups[key(number)].append(number)

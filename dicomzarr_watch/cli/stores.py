@@ -196,7 +196,11 @@ def info(
             shape = " × ".join(
                 f"{axis} {size}" for axis, size in zip(image["axes"], image["shape"], strict=True)
             )
-            spacing = ", ".join(f"{v:g}" for v in image["spacing"])
+            unmeasured = image.get("unmeasured", ())  # stores of before do not say it
+            spacing = ", ".join(
+                "?" if axis in unmeasured else f"{v:g}"
+                for axis, v in zip("xyz", image["spacing"], strict=True)
+            )
             console.say(f"  image {image['path']}: {shape}, {image['dtype']}, {spacing} mm")
         for kind in document["unseen"]:
             facts = "".join(f", {name} {value}" for name, value in kind["first"].items())

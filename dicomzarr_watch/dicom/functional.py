@@ -15,16 +15,33 @@ import numpy as np
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.geometry import normal
+from dicomzarr_watch.dicom.nuclear import NUCLEAR_MEDICINE, nuclear_poses
 from dicomzarr_watch.dicom.pose import Meaning, Moment, Pose, plausible
 from dicomzarr_watch.dicom.siemens import mosaic_poses
 from dicomzarr_watch.dicom.top_level import (
-    IMAGE_TYPE_VALUES,
     as_number,
+    image_type,
     moment,
     point,
     top_level,
 )
 from dicomzarr_watch.dicom.values import Values
+
+_FRAME_TYPE_VALUES: Final = 4
+"""The fourth value is the derived pixel contrast (PS3.3 C.8.16.1.4)."""
+
+_VOLUMES: Final = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.481.2",
+        "1.2.840.10008.5.1.4.1.1.30",
+        "1.2.840.10008.5.1.4.1.1.66.4",
+        "1.2.840.10008.5.1.4.1.1.66.7",
+    }
+)
+"""RT dose, parametric map, segmentation, label map: each instance of several frames is a volume
+of its own, whose segments or values are numbered or scaled within it."""
+
+_SAME_HEIGHT_MM: Final = 1e-3
 
 _MEANINGS: Final = (
     ("image type", tags.MR_IMAGE_FRAME_TYPE_SEQUENCE, tags.FRAME_TYPE, b"CS"),
@@ -37,6 +54,13 @@ _MEANINGS: Final = (
         b"CS",
     ),
     ("echo", tags.MR_ECHO_SEQUENCE, tags.EFFECTIVE_ECHO_TIME, b"FD"),
+    (
+        "velocity direction",
+        tags.MR_VELOCITY_ENCODING_SEQUENCE,
+        tags.VELOCITY_ENCODING_DIRECTION,
+        b"FD",
+    ),
+    ("stack", tags.FRAME_CONTENT_SEQUENCE, tags.STACK_ID, b"SH"),
     ("reconstruction kernel", tags.CT_RECONSTRUCTION_SEQUENCE, tags.CONVOLUTION_KERNEL, b"SH"),
     ("tube voltage", tags.CT_X_RAY_DETAILS_SEQUENCE, tags.KVP, b"DS"),
     (
@@ -53,6 +77,9 @@ _MEANINGS: Final = (
 def frame_poses(values: Values, run: FrameRun) -> tuple[Pose, ...]:
     """Return one pose per frame where the header gives them, else one for the file."""
     pose = plausible(top_level(values))
+    if run.count > 1 and values.text(tags.SOP_CLASS_UID) in _VOLUMES:
+        instance = pose.concatenation[0] or values.text(tags.SOP_INSTANCE_UID)
+        pose = replace(pose, meaning=(*pose.meaning, ("instance", instance)))
     of_frames = _of_frames(values, run, pose)
     return (pose,) if of_frames is None else tuple(map(plausible, of_frames))
 
@@ -64,20 +91,23 @@ def _of_frames(values: Values, run: FrameRun, pose: Pose) -> Sequence[Pose] | No
     offsets = values.decimals(tags.GRID_FRAME_OFFSET_VECTOR)
     if len(offsets) == run.count > 1 and pose.position and pose.orientation:
         return _offset(pose, offsets)
-    if tags.PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE not in values:
-        return None
     try:
-        return _from_groups(values, pose, run.count)
+        if run.count > 1 and values.text(tags.SOP_CLASS_UID) == NUCLEAR_MEDICINE:
+            return nuclear_poses(values, pose, run.count)
+        if tags.PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE in values:
+            return _from_groups(values, pose, run.count)
     except ValueError:  # a broken sequence costs the geometry, never the file
         return None
+    return None
 
 
 def _offset(pose: Pose, offsets: tuple[float, ...]) -> tuple[Pose, ...]:
-    """Place the frames of an RT dose along the normal (PS3.3 C.8.8.3.2)."""
+    """Place the frames of an RT dose along the normal, or at heights (PS3.3 C.8.8.3.2)."""
     first = np.asarray(pose.position, float)
-    # absolute places along z start elsewhere than at 0; their differences are what counts
-    steps = np.asarray(offsets) - offsets[0]
-    points = first + np.outer(steps, normal(pose.orientation or ()))
+    # heights start at the position's own, and are such along z whichever way the normal goes
+    is_height = offsets[0] != 0 and abs(offsets[0] - first[2]) < _SAME_HEIGHT_MM
+    way = np.array([0.0, 0.0, 1.0]) if is_height else normal(pose.orientation or ())
+    points = first + np.outer(np.asarray(offsets) - offsets[0], way)
     return tuple(replace(pose, position=(float(x), float(y), float(z))) for x, y, z in points)
 
 
@@ -105,6 +135,12 @@ def with_groups(pose: Pose, groups: Values) -> Pose:
         found["position"] = point(item.decimals(tags.IMAGE_POSITION_PATIENT))
     for item in groups.items(tags.PLANE_ORIENTATION_SEQUENCE):
         orientation = item.decimals(tags.IMAGE_ORIENTATION_PATIENT)
+        found["orientation"] = orientation if len(orientation) == 6 else None
+    for item in groups.items(tags.PLANE_POSITION_VOLUME_SEQUENCE):
+        found["position"] = point(item.numbers(tags.IMAGE_POSITION_VOLUME, b"FD"))
+        found["coordinates"] = "volume"
+    for item in groups.items(tags.PLANE_ORIENTATION_VOLUME_SEQUENCE):
+        orientation = item.numbers(tags.IMAGE_ORIENTATION_VOLUME, b"FD")
         found["orientation"] = orientation if len(orientation) == 6 else None
     for item in groups.items(tags.PIXEL_MEASURES_SEQUENCE):
         spacing = item.decimals(tags.PIXEL_SPACING)
@@ -146,8 +182,9 @@ def _meaning_of(groups: Values, meaning: Meaning) -> Meaning:
     said: dict[str, str] = {}
     for name, sequence, tag, usual_vr in _MEANINGS:
         for item in groups.items(sequence):
-            most = IMAGE_TYPE_VALUES if tag == tags.FRAME_TYPE else None
-            value = "\\".join(item.told(tag, usual_vr)[:most])
+            told = item.told(tag, usual_vr)
+            is_type = tag == tags.FRAME_TYPE
+            value = image_type(told, _FRAME_TYPE_VALUES) if is_type else "\\".join(told)
             if value:
                 said[name] = value
     return tuple(sorted((dict(meaning) | said).items())) if said else meaning

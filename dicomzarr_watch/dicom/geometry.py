@@ -22,6 +22,9 @@ from dicomzarr_watch.dicom.pose import Point, Pose
 SPACING_TOLERANCE: Final = 0.01
 """Of the spacing: gaps that differ by less count as equal."""
 POSITION_TOLERANCE_MM: Final = 0.01
+FINEST_TOLERANCE: Final = 0.05
+"""Of the smallest length that the header says, for what is smaller than patients."""
+OFF_LINE_PIXELS: Final = 0.5
 SHEAR_TOLERANCE_DEG: Final = 0.05
 
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -30,14 +33,16 @@ Vector = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """A grid in the patient, or on a slide.
+    """A grid in the patient, or in other coordinates: those of a slide or of a volume.
 
-    spacing: (x, y, z), along the columns, the rows and the normal.
+    spacing: (x, y, z), along the columns, the rows and the normal; the usual one where slices are
+    missing, else the mean. unmeasured: the axes along which nobody says how far it is; 1 mm then.
     affine: 4 by 4, row-major, from voxel indices (i, j, k) to LPS; carries a tilt that `direction`
     cannot.
     positions: along the normal, mm, one per slice, where they are known.
     missing: places along the normal, mm, at which a regular series would have had slices.
     tilt_deg: angle between the stacking direction and the normal.
+    is_straight: whether the first voxels of all slices lie on one line.
     """
 
     origin: Point
@@ -49,7 +54,15 @@ class Geometry:
     tilt_deg: float
     is_regular: bool
     is_placed: bool
-    is_on_slide: bool = False
+    is_straight: bool = True
+    unmeasured: str = ""
+    coordinates: str = "patient"
+
+    @property
+    def origin_along_axes(self) -> Point:
+        """The origin in coordinates that go along row, column and normal; x, y, z of the array."""
+        x, y, z = np.reshape(self.direction, (3, 3)).T @ self.origin
+        return float(x), float(y), float(z)
 
 
 def normal(orientation: Sequence[float]) -> Vector:
@@ -65,25 +78,33 @@ def _normal(orientation: Sequence[float]) -> Point:
     return (x / length, y / length, z / length) if length > 0 else (0.0, 0.0, 1.0)
 
 
-def along_normal(pose: Pose) -> float | None:
-    """Return the slice's place along its normal in mm, or None without position."""
+def along_normal(pose: Pose, orientation: Sequence[float] | None = None) -> float | None:
+    """Return the slice's place along a normal in mm, or None without position.
+
+    orientation: of all slices that are compared; two normals that differ by a rounding differ by
+    more and more millimetres the farther from the origin a slice lies. By default the pose's own.
+    """
     if pose.position is None or pose.orientation is None:
         return None
-    return sum(n * p for n, p in zip(_normal(pose.orientation), pose.position, strict=True))
+    across = _normal(orientation or pose.orientation)
+    return sum(n * p for n, p in zip(across, pose.position, strict=True))
 
 
 def geometry(slices: Sequence[Pose]) -> Geometry:
     """Measure the grid of slices that are sorted along their normal."""
-    first, last = slices[0], slices[-1]
+    first = slices[0]
     orientation = first.orientation or _IDENTITY
     row, column = np.asarray(orientation, float).reshape(2, 3)
-    found = [along_normal(pose) for pose in slices]
+    found = [along_normal(pose, orientation) for pose in slices]
     positions = tuple(p for p in found if p is not None)
     is_placed = len(positions) == len(slices)
     gaps = np.diff(positions) if is_placed else np.array([])
+    finest = finest_mm(first)
+    missing = _missing(positions, gaps, finest)
     between_rows, between_columns = first.spacing or (1.0, 1.0)
-    step = _step(slices, gaps)
-    shift = _shift(first, last, len(slices), step, orientation)
+    known = _step(first, gaps, is_gapped=bool(missing))
+    step = known or 1.0
+    shift = _shift(slices, positions, orientation) * step
     affine = np.eye(4)
     affine[:3, 0] = row * between_columns
     affine[:3, 1] = column * between_rows
@@ -97,10 +118,13 @@ def geometry(slices: Sequence[Pose]) -> Geometry:
         direction=tuple(float(v) for v in axes.ravel()),
         affine=tuple(float(v) for v in affine.ravel()),
         positions=positions if is_placed else (),
-        missing=_missing(positions, gaps),
+        missing=missing,
         tilt_deg=round(tilt, 4) if tilt > SHEAR_TOLERANCE_DEG else 0.0,
-        is_regular=_is_regular(gaps),
+        is_regular=_is_regular(gaps, finest),
         is_placed=is_placed,
+        is_straight=not is_placed or _is_straight(slices, positions, orientation),
+        unmeasured=("" if first.spacing else "xy") + ("" if known else "z"),
+        coordinates=first.coordinates,
     )
 
 
@@ -108,30 +132,50 @@ def on_slide(matrix: Pose) -> Geometry:
     """Place a total pixel matrix in the slide's coordinates."""
     found = geometry([matrix])
     is_placed = found.is_placed and matrix.spacing is not None
-    return replace(found, is_placed=is_placed, is_on_slide=True)
+    return replace(found, is_placed=is_placed, coordinates="slide")
 
 
-def same_place(spacing: float) -> float:
+def finest_mm(pose: Pose) -> float:
+    """Return what is no distance, in mm: below it positions are the same but for rounding."""
+    said = (*(pose.spacing or ()), pose.thickness, pose.spacing_between)
+    lengths = [abs(length) for length in said if length]
+    return min(POSITION_TOLERANCE_MM, FINEST_TOLERANCE * min(lengths, default=math.inf))
+
+
+def same_place(spacing: float, finest: float = POSITION_TOLERANCE_MM) -> float:
     """Return how far apart, in mm, two positions may be and still count as one."""
-    return max(POSITION_TOLERANCE_MM, SPACING_TOLERANCE * spacing)
+    return max(finest, SPACING_TOLERANCE * spacing)
 
 
-def _step(slices: Sequence[Pose], gaps: Vector) -> float:
+def _step(first: Pose, gaps: Vector, *, is_gapped: bool) -> float:
+    """Return how far it is from slice to slice, or 0 if nothing says it."""
     if len(gaps) and abs(float(gaps.mean())) > 0:
-        return float(gaps.mean())
-    said = (slices[0].spacing_between, slices[0].thickness)
-    return next((float(s) for s in said if s is not None and s > 0), 1.0)
+        return median(gaps.tolist()) if is_gapped else float(gaps.mean())
+    said = (first.spacing_between, first.thickness)
+    return next((float(s) for s in said if s is not None and s > 0), 0.0)
 
 
 def _shift(
-    first: Pose, last: Pose, count: int, step: float, orientation: Sequence[float]
+    slices: Sequence[Pose], positions: tuple[float, ...], orientation: Sequence[float]
 ) -> Vector:
-    """Return the way from one slice to the next, mm; along the normal where it is not known."""
-    if count > 1 and first.position and last.position:
-        found: Vector = np.subtract(last.position, first.position) / (count - 1)
-        if np.linalg.norm(found) > 0:
-            return found
-    return normal(orientation) * step
+    """Return the way for each mm along the normal; the normal where it is not known."""
+    first, last = slices[0].position, slices[-1].position
+    if first and last and len(positions) == len(slices) and positions[-1] > positions[0]:
+        found: Vector = np.subtract(last, first) / (positions[-1] - positions[0])
+        return found
+    return normal(orientation)
+
+
+def _is_straight(
+    slices: Sequence[Pose], positions: tuple[float, ...], orientation: Sequence[float]
+) -> bool:
+    """Tell whether the line from the first slice to the last one meets those between."""
+    first = np.asarray(slices[0].position, float)
+    way = _shift(slices, positions, orientation)
+    points = np.array([pose.position for pose in slices], float)
+    found = points - first - np.outer(np.subtract(positions, positions[0]), way)
+    allowed = OFF_LINE_PIXELS * min(slices[0].spacing or (math.inf,))
+    return bool(np.linalg.norm(found, axis=1).max() <= max(allowed, POSITION_TOLERANCE_MM))
 
 
 def _angle_deg(a: Vector, b: Vector) -> float:
@@ -139,13 +183,14 @@ def _angle_deg(a: Vector, b: Vector) -> float:
     return float(np.degrees(np.arctan2(crossed, dotted)))
 
 
-def _is_regular(gaps: Vector) -> bool:
+def _is_regular(gaps: Vector, finest: float) -> bool:
     if len(gaps) < 2:
         return True
-    return bool(gaps.min() > 0 and gaps.max() - gaps.min() <= same_place(float(gaps.mean())))
+    allowed = same_place(float(gaps.mean()), finest)
+    return bool(gaps.min() > 0 and gaps.max() - gaps.min() <= allowed)
 
 
-def _missing(positions: tuple[float, ...], gaps: Vector) -> tuple[float, ...]:
+def _missing(positions: tuple[float, ...], gaps: Vector, finest: float) -> tuple[float, ...]:
     """Name the places that whole multiples of the usual gap leave empty."""
     usual = median(gaps.tolist()) if len(gaps) > 1 else 0.0
     if usual <= 0:
@@ -153,6 +198,6 @@ def _missing(positions: tuple[float, ...], gaps: Vector) -> tuple[float, ...]:
     empty: list[float] = []
     for start, gap in zip(positions, gaps, strict=False):
         steps = round(float(gap) / usual)
-        if steps > 1 and abs(float(gap) - steps * usual) <= steps * same_place(usual):
-            empty += [round(start + k * usual, 4) for k in range(1, min(steps, 1000))]
+        if steps > 1 and abs(float(gap) - steps * usual) <= steps * same_place(usual, finest):
+            empty += [round(start + k * usual, 6) for k in range(1, min(steps, 1000))]
     return tuple(empty)

@@ -24,6 +24,10 @@ class Pose:
     meaning: what sets the values of this frame apart from others of its series, by the names in
     MEANINGS; what is not said is left out.
     times: what may order frames at one position, by TIME_KEYS; None where not said.
+    acquisition: the acquisition's number. concatenation: what the parts of one multi-frame image
+    share that was cut into files, and the number of this file's first frame in it (PS3.3
+    C.7.6.16.2.2.4).
+    coordinates: those of the position: of the patient, of a slide, or of an ultrasound volume.
     """
 
     position: Point | None = None
@@ -36,7 +40,10 @@ class Pose:
     rescale: tuple[float, float] | None = None
     window: tuple[float, float] | None = None
     meaning: Meaning = ()
-    times: tuple[Moment | None, ...] = (None,) * 5
+    times: tuple[Moment | None, ...] = (None,) * 6
+    acquisition: int | None = None
+    concatenation: tuple[str, int] = ("", 0)
+    coordinates: str = "patient"
 
 
 MEANINGS: Final = (
@@ -44,11 +51,17 @@ MEANINGS: Final = (
     "image type",
     "complex component",
     "echo",
+    "velocity direction",
     "reconstruction kernel",
     "tube voltage",
+    "energy window",
+    "detector",
+    "view",
+    "stack",
     "optical path",
     "focal plane",
     "segment",
+    "instance",
 )
 """The names that `Pose.meaning` may hold."""
 
@@ -57,6 +70,7 @@ TIME_KEYS: Final = (
     "acquisition time",
     "trigger time",
     "b-value and direction",
+    "frame increment",
     "instance number",
 )
 """What the members of `Pose.times` are, the most trusted first."""

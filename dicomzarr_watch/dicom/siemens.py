@@ -48,7 +48,9 @@ def mosaic_poses(values: Values, whole: Pose, slices: int, tile: tuple[int, int]
     first = np.asarray(whole.position, float)
     first = first + row * between_columns * tile[1] * around / 2
     first = first + column * between_rows * tile[0] * around / 2
-    step = _direction(values, np.cross(row, column)) * (whole.spacing_between or 1.0)
+    step = _direction(values, np.cross(row, column)) * (
+        whole.spacing_between or whole.thickness or 1.0
+    )
     return [_moved(whole, first + n * step) for n in range(slices)]
 
 

@@ -1,48 +1,27 @@
-"""Which frames make one image, and in which order.
+"""How the frames that belong together become images, and in which order they stand.
 
-Frames belong together where a voxel means the same and is stored the same: SPLIT_RULES is the
-list, and a series with several values of one of them becomes several images. Within an image z
-follows the position along the normal and t the first of TIME_KEYS that tells frames at one
-position apart. Tiles make one plane, each at its place.
+Where not every place of a line has as many frames, acquisitions, moments or what is there twice
+are images of their own. Tiles make one plane, each at its place.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
 
 from dicomzarr_watch.dicom.frames import PixelFormat
-from dicomzarr_watch.dicom.geometry import (
-    Geometry,
-    along_normal,
-    geometry,
-    on_slide,
-    same_place,
-)
-from dicomzarr_watch.dicom.pose import MEANINGS, TIME_KEYS, Moment, Pose
+from dicomzarr_watch.dicom.geometry import Geometry, geometry, on_slide
+from dicomzarr_watch.dicom.grouping import Frame, groups
+from dicomzarr_watch.dicom.order import Order, Places, by_number, by_position
+from dicomzarr_watch.dicom.places import lines, number, places
+from dicomzarr_watch.dicom.pose import TIME_KEYS, Moment
 from dicomzarr_watch.dicom.tiles import TileGrid
 
-ORIENTATION_DIGITS: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame: the number of its file, its own number in it, and what is known of it.
-
-    copy: which copy of the same file it is from, 0 being the first.
-    grid, tile: the matrix that it is a tile of, and which one.
-    """
-
-    file: int
-    number: int
-    format: PixelFormat
-    pose: Pose
-    copy: int = 0
-    grid: TileGrid | None = None
-    tile: int = 0
+PARTS_MOST: Final = 8
+"""Into more images the frames of one line are not divided by what they say of themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +32,7 @@ class Image:
     frames, planes: plane t * z_count + z stands at (t, z); of tiles, the number of the tile is the
     plane, and some may be missing.
     split_by: the rules that set this image apart from others, with its values.
+    moments: what t_by says of each t; of slices that have each its own, that of the first.
     """
 
     format: PixelFormat
@@ -65,6 +45,7 @@ class Image:
     t_by: str
     findings: tuple[str, ...]
     grid: TileGrid | None = None
+    moments: tuple[Moment, ...] = ()
 
     @property
     def missing_tiles(self) -> int:
@@ -72,55 +53,18 @@ class Image:
         return self.grid.tiles - len(self.frames) if self.grid else 0
 
 
-def _orientation(frame: Frame) -> Hashable:
-    found = frame.pose.orientation
-    return tuple(round(v, ORIENTATION_DIGITS) + 0.0 for v in found) if found else None
-
-
-def _meaning(name: str) -> Callable[[Frame], Hashable]:
-    return lambda frame: dict(frame.pose.meaning).get(name, "")
-
-
-SPLIT_RULES: Final[dict[str, Callable[[Frame], Hashable]]] = {
-    "matrix size": lambda f: (f.format.rows, f.format.columns),
-    "sample type": lambda f: (f.format.kind, f.format.bits, f.format.bits_stored),
-    "samples per pixel": lambda f: f.format.samples,
-    "photometric interpretation": lambda f: f.format.photometric,
-    "storage": lambda f: (
-        f.format.is_planar,
-        f.format.is_big_endian,
-        f.format.is_word_swapped,
-        f.format.is_subsampled,
-        f.format.mosaic_slices,
-    ),
-    "total pixel matrix": lambda f: f.grid.matrix if f.grid else "",
-    "matrix origin": lambda f: (f.grid and f.pose.position) or "",
-    "copy": lambda f: f.copy,
-    "orientation": _orientation,
-    "frame of reference": lambda f: f.pose.frame_of_reference,
-    "pixel spacing": lambda f: f.pose.spacing and tuple(round(v, 4) for v in f.pose.spacing),
-} | {name: _meaning(name) for name in MEANINGS}
-
-
 def stack(frames: Sequence[Frame]) -> tuple[Image, ...]:
     """Make images of frames, the one with most voxels first; every frame is in exactly one."""
-    groups: dict[tuple[Hashable, ...], list[Frame]] = defaultdict(list)
-    for frame in frames:
-        groups[tuple(rule(frame) for rule in SPLIT_RULES.values())].append(frame)
-    told = [name for i, name in enumerate(SPLIT_RULES) if len({key[i] for key in groups}) > 1]
-    images = [
-        image
-        for members in groups.values()
-        for image in _images(members, _split_values(members[0], told))
-    ]
+    ordered = sorted(frames, key=lambda f: (f.file, f.number))
+    images = [image for members, said in groups(ordered) for image in _images(members, said)]
     return tuple(sorted(images, key=_largest_first))
 
 
 def _images(frames: list[Frame], split_by: dict[str, str]) -> list[Image]:
-    """Make the images of frames that are alike: one, if no two of them are one tile."""
+    """Make the images of frames that are alike; tiles make one, if no two of them are the same."""
     grid = frames[0].grid
     if grid is None:
-        return [_image(frames, split_by)]
+        return _stacked(frames, split_by)
     if len({f.tile for f in frames}) == len(frames):
         return [_tiled(frames, grid, split_by)]
     by_file: dict[int, list[Frame]] = defaultdict(list)
@@ -153,16 +97,8 @@ def _overlapping(frames: list[Frame], split_by: dict[str, str]) -> Image:
     """Stack tiles that no grid can hold; where the matrix lies is not where each of them does."""
     nowhere = {id(f.pose): replace(f.pose, position=None, orientation=None) for f in frames}
     loose = [replace(f, pose=nowhere[id(f.pose)], grid=None) for f in frames]
-    image = _image(loose, split_by)
+    image = _image(by_number(loose), split_by)
     return replace(image, findings=("tiles-overlap", *image.findings))
-
-
-def _split_values(frame: Frame, names: list[str]) -> dict[str, str]:
-    return {name: _said(SPLIT_RULES[name](frame)) for name in names}
-
-
-def _said(value: Hashable) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _largest_first(image: Image) -> tuple[int, int, int]:
@@ -170,23 +106,121 @@ def _largest_first(image: Image) -> tuple[int, int, int]:
     return (-image.format.pixels * len(image.frames), *first)
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """Frames put in order: t-major, (t, z) of them, and by what."""
+def _stacked(frames: list[Frame], split_by: dict[str, str]) -> list[Image]:
+    """Make the images of frames that no grid holds."""
+    found = lines(frames)
+    if found is None:
+        return [
+            _image(by_number(part), split_by | said)
+            for part, said in _told("file", _without_place(frames))
+        ]
+    return [
+        image for line, said in _told("line", found) for image in _of_line(line, split_by | said)
+    ]
 
-    frames: list[Frame]
-    shape: tuple[int, int]
-    z_by: str = ""
-    t_by: str = ""
-    is_uneven: bool = False
+
+def _told(name: str, parts: Sequence[list[Frame]]) -> Iterator[tuple[list[Frame], dict[str, str]]]:
+    """Yield parts with their numbers, if there are several."""
+    for n, part in enumerate(parts, 1):
+        yield part, {name: str(n)} if len(parts) > 1 else {}
 
 
-def _image(frames: list[Frame], split_by: dict[str, str]) -> Image:
-    clusters = _positions(frames)
-    order = _by_position(clusters) if clusters else _by_number(frames)
+def _without_place(frames: list[Frame]) -> list[list[Frame]]:
+    """Gather frames that nobody says the place of: each cine by itself, single frames together.
+
+    The parts of a concatenation are one.
+    """
+    by_run: dict[Hashable, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        by_run[frame.pose.concatenation[0] or frame.file].append(frame)
+    singles = [run[0] for run in by_run.values() if len(run) == 1]
+    return [run for run in by_run.values() if len(run) > 1] + [singles] * bool(singles)
+
+
+def _of_line(frames: list[Frame], split_by: dict[str, str]) -> list[Image]:
+    """Make one image of a line of slices, or several where its places repeat unevenly."""
+    found = places(frames)
+    is_even = len({len(place) for place in found}) == 1
+    whole = _image(by_position(found), split_by) if is_even else None
+    if whole and whole.geometry.is_regular:
+        return [whole]
+    for name, parts in _divisions(found):
+        images = [
+            _image(by_position(places(part)), split_by | {name: value})
+            for value, part in parts.items()
+        ]
+        if _is_better(images) if whole else all(map(_is_plain, images)):
+            return [_uneven(image) for image in images] if name == "part" else images
+    return [whole] if whole else _layers(found, split_by)
+
+
+def _is_plain(image: Image) -> bool:
+    return image.geometry.is_regular or bool(image.geometry.missing)
+
+
+def _is_better(images: Sequence[Image]) -> bool:
+    """Tell whether volumes were shuffled: each is regular, and lies between slices of another."""
+    ends = sorted((i.geometry.positions[0], i.geometry.positions[-1]) for i in images)
+    are_mixed = all(ahead[1] > start for ahead, (start, _) in pairwise(ends))
+    return are_mixed and all(image.geometry.is_regular for image in images)
+
+
+def _divisions(found: Places) -> Iterator[tuple[str, dict[str, list[Frame]]]]:
+    """Yield what frames may be divided by, with parts that each have as many at every place.
+
+    Parts are acquisitions, or the moments that have the same places.
+    """
+    frames = [frame for place in found for frame in place]
+    if all(frame.pose.acquisition is not None for frame in frames):
+        yield from _even("acquisition", _gathered(frames, lambda f: str(f.pose.acquisition)))
+    at = {id(frame): n for n, place in enumerate(found) for frame in place}
+    for i in range(len(TIME_KEYS)):
+        moments = _gathered(frames, lambda f, i=i: f.pose.times[i])  # type: ignore[misc]  # i is bound
+        if None in moments or 2 * len(moments) > len(frames):
+            continue  # not known of all, or it numbers frames and not moments
+        alike: dict[Hashable, list[Frame]] = defaultdict(list)
+        for moment in moments.values():
+            alike[frozenset(at[id(frame)] for frame in moment)] += moment
+        yield from _even("part", {str(n): part for n, part in enumerate(alike.values(), 1)})
+
+
+def _gathered(frames: Iterable[Frame], key: Callable[[Frame], Any]) -> dict[Any, list[Frame]]:
+    found: dict[Any, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        found[key(frame)].append(frame)
+    return found
+
+
+def _even(name: str, parts: dict[str, list[Frame]]) -> Iterator[tuple[str, dict[str, list[Frame]]]]:
+    """Yield a division if its parts are few and each has as many frames at every place."""
+    if 1 < len(parts) <= PARTS_MOST and all(
+        len({len(place) for place in places(part)}) == 1 for part in parts.values()
+    ):
+        yield name, parts
+
+
+def _layers(found: Places, split_by: dict[str, str]) -> list[Image]:
+    """Make one image of as many frames as every place has, and others of what is left."""
+    images: list[Image] = []
+    while found:
+        count = min(len(place) for place in found)
+        ordered = [sorted(place, key=number) for place in found]
+        said = split_by | {"part": str(len(images) + 1)}
+        images.append(_uneven(_image(by_position([place[:count] for place in ordered]), said)))
+        rest = [frame for place in ordered for frame in place[count:]]
+        found = places(rest) if rest else []
+    return images
+
+
+def _uneven(image: Image) -> Image:
+    name = "positions-repeat-unevenly"
+    return image if name in image.findings else replace(image, findings=(name, *image.findings))
+
+
+def _image(order: Order, split_by: dict[str, str]) -> Image:
     measured = geometry([f.pose for f in order.frames[: order.shape[1]]])
     return Image(
-        format=frames[0].format,
+        format=max((f.format for f in order.frames), key=lambda f: f.bits_stored),
         shape=order.shape,
         frames=tuple(order.frames),
         planes=range(len(order.frames)),
@@ -194,76 +228,16 @@ def _image(frames: list[Frame], split_by: dict[str, str]) -> Image:
         split_by=split_by,
         z_by=order.z_by,
         t_by=order.t_by,
-        findings=_findings(order, measured),
+        findings=_findings(measured),
+        moments=order.moments,
     )
 
 
-def _by_position(clusters: list[list[Frame]]) -> _Order:
-    counts = {len(c) for c in clusters}
-    if len(counts) > 1:
-        frames = [f for c in clusters for f in sorted(c, key=_number)]
-        return _Order(frames, (1, len(frames)), z_by="position", is_uneven=True)
-    (times,) = counts
-    t_by, key = _time_key(clusters)
-    ordered = [sorted(c, key=key) for c in clusters]
-    frames = [cluster[t] for t in range(times) for cluster in ordered]
-    return _Order(frames, (times, len(clusters)), "position", t_by if times > 1 else "")
-
-
-def _by_number(frames: list[Frame]) -> _Order:
-    """Order what has no place: the frames of one file are moments, single files are slices."""
-    ordered = sorted(frames, key=_number)
-    if len(ordered) > 1 and len({f.file for f in ordered}) == 1:
-        return _Order(ordered, (len(ordered), 1), t_by="frame number")
-    return _Order(ordered, (1, len(ordered)), z_by="instance number")
-
-
-def _findings(order: _Order, measured: Geometry) -> tuple[str, ...]:
+def _findings(measured: Geometry) -> tuple[str, ...]:
     found = {
-        "positions-repeat-unevenly": order.is_uneven,
         "slices-missing": bool(measured.missing),
-        "spacing-varies": not (measured.is_regular or measured.missing or order.is_uneven),
+        "spacing-varies": not (measured.is_regular or measured.missing),
+        "slices-not-in-line": not measured.is_straight,
         "sheared": measured.is_placed and measured.tilt_deg > 0,
     }
     return tuple(name for name, holds in found.items() if holds)
-
-
-def _positions(frames: list[Frame]) -> list[list[Frame]] | None:
-    """Gather frames at one place along the normal; None where a frame has no place."""
-    placed = [(along_normal(f.pose), f) for f in frames]
-    known = sorted(
-        ((p, f) for p, f in placed if p is not None), key=lambda v: (v[0], _number(v[1]))
-    )
-    if len(known) < len(placed):
-        return None
-    tolerance = same_place(_usual_gap([p for p, _ in known]))
-    clusters: list[list[Frame]] = []
-    start = 0.0
-    for position, frame in known:
-        if not clusters or position - start > tolerance:
-            clusters.append([])
-            start = position
-        clusters[-1].append(frame)
-    return clusters
-
-
-def _usual_gap(positions: list[float]) -> float:
-    gaps = sorted(b - a for a, b in pairwise(positions) if b - a > same_place(0.0))
-    return gaps[len(gaps) // 2] if gaps else 0.0
-
-
-def _number(frame: Frame) -> tuple[int, int, int]:
-    number = frame.pose.instance_number
-    return (number if number is not None else 0, frame.file, frame.number)
-
-
-def _time_key(clusters: list[list[Frame]]) -> tuple[str, Callable[[Frame], tuple[Any, ...]]]:
-    """Choose the first key that is known for all frames and differs at every position."""
-    for i, name in enumerate(TIME_KEYS):
-        if all(_tells_apart([f.pose.times[i] for f in c]) for c in clusters):
-            return name, lambda f, i=i: (f.pose.times[i] or (), f.file, f.number)
-    return "file order", lambda f: (f.file, f.number)
-
-
-def _tells_apart(times: list[Moment | None]) -> bool:
-    return None not in times and len(set(times)) == len(times)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -14,10 +15,25 @@ _SPACINGS = (
     tags.PIXEL_SPACING,
     tags.IMAGER_PIXEL_SPACING,
     tags.NOMINAL_SCANNED_PIXEL_SPACING,
+    tags.IMAGE_PLANE_PIXEL_SPACING,
 )
 
-IMAGE_TYPE_VALUES: Final = 3
+_IMAGE_TYPE_VALUES: Final = 3
 """Further values of the image type are the maker's own (PS3.3 C.7.6.1.1.2)."""
+_CONTRASTS: Final = frozenset({"WATER", "WATER_FRACTION", "FAT", "FAT_FRACTION"}) | {
+    *("IN_PHASE", "IP", "OUT_PHASE", "OPP_PHASE", "OP"),
+    *("ADC", "EADC", "FA", "TRACE", "TRACEW"),
+    *("T1", "T2", "T2_STAR", "R2", "R2_STAR"),
+}
+"""Words that makers put there for what the values are; others are of how they were corrected."""
+
+_GE_COMPLEX: Final = (0x0043102F, 0x00430010, "GEMS_PARM_01")
+_GE_COMPONENTS: Final[dict[int | None, str]] = {
+    0: "MAGNITUDE",
+    1: "PHASE",
+    2: "REAL",
+    3: "IMAGINARY",
+}
 
 _DIFFUSION: Final = (
     (0x00189087, 0x00189089, ""),
@@ -41,8 +57,10 @@ def top_level(values: Values) -> Pose:
             moment(values.part(acquisition_time)),
             moment(values.decimal(tags.TRIGGER_TIME)),
             values.part(diffusion),
+            None,
             moment(number),
         ),
+        acquisition=values.numeral(tags.ACQUISITION_NUMBER),
     )
 
 
@@ -57,6 +75,10 @@ def _lasting(values: Values) -> Pose:
         spacing_between=values.decimal(tags.SPACING_BETWEEN_SLICES),
         frame_of_reference=values.text(tags.FRAME_OF_REFERENCE_UID),
         meaning=meaning(values),
+        concatenation=(
+            values.text(tags.CONCATENATION_UID),
+            values.number(tags.CONCATENATION_FRAME_OFFSET_NUMBER, b"UL") or 0,
+        ),
     )
 
 
@@ -64,13 +86,34 @@ def meaning(values: Values) -> Meaning:
     """Return what sets an instance's values apart within its series."""
     said = {
         "series number": values.text(tags.SERIES_NUMBER),
-        "image type": "\\".join(values.texts(tags.IMAGE_TYPE)[:IMAGE_TYPE_VALUES]),
-        "complex component": values.text(tags.COMPLEX_IMAGE_COMPONENT),
-        "echo": values.text(tags.ECHO_NUMBERS),
+        "image type": image_type(values.texts(tags.IMAGE_TYPE)),
+        "complex component": values.text(tags.COMPLEX_IMAGE_COMPONENT) or _ge_component(values),
+        # not each maker numbers echoes
+        "echo": values.text(tags.ECHO_NUMBERS) or _plain(values.decimal(tags.ECHO_TIME)),
         "reconstruction kernel": values.text(tags.CONVOLUTION_KERNEL),
-        "tube voltage": values.text(tags.KVP),
+        "tube voltage": _plain(values.decimal(tags.KVP)),
+        "view": " ".join(
+            filter(None, map(values.text, (tags.IMAGE_LATERALITY, tags.VIEW_POSITION)))
+        ),
     }
     return tuple(sorted((name, value) for name, value in said.items() if value))
+
+
+def image_type(said: Sequence[str], most: int = _IMAGE_TYPE_VALUES) -> str:
+    """Return what an image or frame type says of the values."""
+    return "\\".join((*said[:most], *(word for word in said[most:] if word in _CONTRASTS)))
+
+
+def _ge_component(values: Values) -> str:
+    """Return the complex component that GE numbers in an element of its own."""
+    tag, block, creator = _GE_COMPLEX
+    if tag not in values or values.text(block) != creator:
+        return ""
+    return _GE_COMPONENTS.get(values.number(tag, b"SS"), "")
+
+
+def _plain(number: float | None) -> str:
+    return "" if number is None else f"{number:g}"
 
 
 def diffusion(values: Values) -> Moment | None:

@@ -216,6 +216,21 @@ def test_the_geometry_is_told_in_the_terms_of_simpleitk(tmp_path: Path) -> None:
     assert geometry["regular"]
 
 
+def test_what_tells_moments_apart_is_told_of_each(tmp_path: Path) -> None:
+    (image,) = _told(made(tmp_path, CASES["moments"].write))["images"]
+    assert (image["t_by"], image["moments"]) == ("temporal position", [[1.0], [2.0]])
+
+
+def test_an_axis_along_which_nobody_says_the_distance_has_no_unit(tmp_path: Path) -> None:
+    def write(folder: Path) -> None:
+        write_slice(folder / "0.dcm", PixelSpacing=None, SliceThickness=None)
+
+    done = made(tmp_path, write)
+    assert _told(done)["images"][0]["geometry"]["unmeasured"] == ["x", "y", "z"]
+    multiscale = zarr.open_group(done.path, mode="r").attrs["ome"]["multiscales"][0]  # type: ignore[index, call-overload]  # JSON
+    assert [axis.get("unit") for axis in multiscale["axes"]] == [None] * 3
+
+
 def test_why_a_series_was_split_is_told(tmp_path: Path) -> None:
     images = _told(made(tmp_path, CASES["mixed sizes"].write))["images"]
     assert [image["split_by"] for image in images] == [

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from dicomzarr_watch.archive import layout, lines, ome
 from dicomzarr_watch.archive.layout import ImagePlan, Plan
 from dicomzarr_watch.dicom.frames import PixelFormat
+from dicomzarr_watch.dicom.grouping import Frame
 from dicomzarr_watch.dicom.instance import Instance, SeriesFacts, read_header
 from dicomzarr_watch.dicom.pose import Pose
-from dicomzarr_watch.dicom.stacks import Frame, stack
+from dicomzarr_watch.dicom.stacks import stack
 from dicomzarr_watch.dicom.tiles import TileGrid
 
 GREY = PixelFormat(3, 4, 1, 16, "u", 16, "MONOCHROME2", is_planar=False, is_big_endian=False)

@@ -42,7 +42,14 @@ def test_files_whose_headers_say_the_same_are_told_apart_by_their_pixels(tmp_pat
     for n, value in enumerate((7, 8, 7)):
         pixels = np.full((3, 4), value, np.uint16)
         write_slice(tmp_path / f"{n}.dcm", sop_uid=uid(0), pixels=pixels)
-    assert compared(tmp_path) == Twins(copies={2: 1}, unlike=(0, 1))
+    assert compared(tmp_path) == Twins(copies={2: 1, 1: 2}, unlike=(0, 1))
+
+
+def test_an_instance_sent_again_with_another_header_is_a_copy_at_its_place(tmp_path: Path) -> None:
+    for n, name in enumerate(("first", "again", "elsewhere")):
+        place = (0.0, 0.0, 2.5 * (n // 2))
+        write_slice(tmp_path / f"{n}.dcm", sop_uid=uid(0), PatientID=name, position=place)
+    assert compared(tmp_path) == Twins(copies={1: 1}, unlike=(0, 1, 2))
 
 
 def test_files_whose_headers_differ_need_not_be_read_again(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_the_picture_lies_where_the_slide_says(tmp_path: Path) -> None:
     assert [axis.name for axis in seen.axes] == ["c", "y", "x"]
     scale, translation = seen.datasets[0].coordinateTransformations
     assert scale.scale == [1.0, 0.0005, 0.00025]
-    assert translation.translation == [0.0, 40.0, 20.0]  # type: ignore[union-attr]
+    assert translation.translation == [0.0, -20.0, -40.0], "along the axes of the array"  # type: ignore[union-attr]
     found = image(done)["geometry"]
     assert (found["coordinates"], found["placed"]) == ("slide", True)
     assert found["origin"] == [20.0, 40.0, 0.0]

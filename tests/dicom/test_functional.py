@@ -21,9 +21,10 @@ from dicom_files import (
 
 from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat
 from dicomzarr_watch.dicom.functional import frame_poses
+from dicomzarr_watch.dicom.grouping import Frame
 from dicomzarr_watch.dicom.part10 import split
 from dicomzarr_watch.dicom.pose import Moment, Pose
-from dicomzarr_watch.dicom.stacks import Frame, stack
+from dicomzarr_watch.dicom.stacks import stack
 from dicomzarr_watch.dicom.values import Values
 
 SHARED, PER_FRAME = 0x52009229, 0x52009230
@@ -105,7 +106,9 @@ def test_frames_are_told_apart_by_their_moment() -> None:
     top = [Plain(0x00080032, "TM", b"010203"), ds(0x00181060, "4"), Plain(0x00200013, "IS", b"7 ")]
     found = poses_of(*top, per_frame(*((c,) for c in contents)))
     moment = 20240102030405.25
-    assert [p.times for p in found] == [((n,), (moment,), (4.0,), None, (7.0,)) for n in (1.0, 2.0)]
+    assert [p.times for p in found] == [
+        ((n,), (moment,), (4.0,), None, None, (7.0,)) for n in (1.0, 2.0)
+    ]
 
 
 def test_a_file_without_groups_has_one_pose_for_all_its_frames() -> None:
@@ -123,7 +126,7 @@ def test_a_file_without_groups_has_one_pose_for_all_its_frames() -> None:
             position=(1.0, 2.0, 3.0),
             orientation=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
             instance_number=7,
-            times=((2.0,), (20240102030405.0,), (40.5,), None, (7.0,)),
+            times=((2.0,), (20240102030405.0,), (40.5,), None, None, (7.0,)),
         ),
     )
 
@@ -179,7 +182,7 @@ def test_a_value_that_makes_no_sense_is_no_value(tag: int, value: str) -> None:
         (group(MEASURES, ds(THICKNESS, "3\\4"), ds(SPACING, "")), Pose(thickness=3.0)),
         (
             group(FRAME_CONTENT, Plain(TEMPORAL, "UL", bytes(8))),
-            Pose(times=((0.0,), None, None, None, None)),
+            Pose(times=((0.0,), *[None] * 5)),
         ),
     ],
 )
@@ -255,7 +258,7 @@ def test_b_value_and_direction_are_found_where_each_maker_puts_them(
 ) -> None:
     creators = [CREATORS[e.tag >> 16] for e in said if e.tag >> 16 in CREATORS]
     (pose,) = poses_of(*dict.fromkeys(creators), *said)
-    assert pose.times == (None, None, None, moment, None)
+    assert pose.times == (None, None, None, moment, None, None)
 
 
 @pytest.mark.parametrize("tag", [0x0019100C, 0x00431039, 0x20011003, 0x00651009])
@@ -263,7 +266,7 @@ def test_b_value_and_direction_are_found_where_each_maker_puts_them(
 def test_a_private_element_of_another_maker_is_no_b_value(tag: int, creator: str) -> None:
     block = Plain(tag & 0xFFFF0000 | 0x10, "LO", creator.encode())
     (pose,) = poses_of(block, Plain(tag, "IS", b"1000"))
-    assert pose.times == (None,) * 5
+    assert pose.times == (None,) * 6
 
 
 def test_b_values_are_read_in_the_order_of_the_files_bytes() -> None:
@@ -294,6 +297,10 @@ def test_what_a_frame_says_of_diffusion_wins() -> None:
         (Plain(0x00180086, "IS", b"2 "), ("echo", "2")),
         (Plain(0x00181210, "SH", b"B30f"), ("reconstruction kernel", "B30f")),
         (Plain(0x00180060, "DS", b"120 "), ("tube voltage", "120")),
+        (Plain(0x00180060, "DS", b"120.0 "), ("tube voltage", "120")),
+        (Plain(0x00180081, "DS", b"4.60"), ("echo", "4.6")),
+        (Plain(0x00185101, "CS", b"MLO "), ("view", "MLO")),
+        (Plain(0x00200062, "CS", b"L "), ("view", "L")),
     ],
 )
 def test_what_sets_values_apart_is_read(element: Plain, meaning: tuple[str, str]) -> None:
@@ -311,8 +318,14 @@ def test_what_is_not_said_or_empty_sets_nothing_apart() -> None:
     [
         (
             group(0x00189226, Plain(0x00089007, "CS", b"ORIGINAL\\PRIMARY\\DIFFUSION\\NONE ")),
-            ("image type", "ORIGINAL\\PRIMARY\\DIFFUSION"),
+            ("image type", "ORIGINAL\\PRIMARY\\DIFFUSION\\NONE"),
         ),
+        (
+            group(0x00189226, Plain(0x00089007, "CS", b"DERIVED\\PRIMARY\\DIXON\\NONE\\X\\FAT ")),
+            ("image type", "DERIVED\\PRIMARY\\DIXON\\NONE\\FAT"),
+        ),
+        (group(0x00189197, fd(0x00189090, 0, 0, 1)), ("velocity direction", "0.0\\0.0\\1.0")),
+        (group(0x00209111, Plain(0x00209056, "SH", b"2 ")), ("stack", "2")),
         (
             group(0x00189226, Plain(0x00089208, "CS", b"MAGNITUDE ")),
             ("complex component", "MAGNITUDE"),
@@ -360,7 +373,7 @@ def test_groups_are_read_in_the_encoding_of_the_file(encoding: Encoding) -> None
     )
     (pose,) = poses_of(per_frame(said), encoding=encoding)
     assert pose.meaning == (("echo", "4.5"), ("segment", "3"))
-    assert pose.times == ((2.0,), None, (40.0,), None, None)
+    assert pose.times == ((2.0,), None, (40.0,), None, None, None)
 
 
 def test_an_element_without_a_vr_costs_the_others_nothing() -> None:
@@ -412,9 +425,11 @@ OFFSETS = 0x3004000C
         ("1\\0\\0\\0\\1\\0", "0\\-2\\-4", [(1, 2, 3), (1, 2, 1), (1, 2, -1)]),
         ("1\\0\\0\\0\\1\\0", "3\\5\\7", [(1, 2, 3), (1, 2, 5), (1, 2, 7)]),
         ("0\\1\\0\\0\\0\\1", "0\\2\\4", [(1, 2, 3), (3, 2, 3), (5, 2, 3)]),
+        ("1\\0\\0\\0\\-1\\0", "0\\2\\4", [(1, 2, 3), (1, 2, 1), (1, 2, -1)]),
+        ("1\\0\\0\\0\\-1\\0", "3\\5\\7", [(1, 2, 3), (1, 2, 5), (1, 2, 7)]),
     ],
 )
-def test_the_frames_of_a_dose_lie_at_their_offsets_along_the_normal(
+def test_the_frames_of_a_dose_lie_at_their_offsets_along_the_normal_or_at_their_heights(
     orientation: str, offsets: str, places: list[tuple[float, float, float]]
 ) -> None:
     found = poses_of(AXIAL[0], ds(ORIENTATION, orientation), ds(OFFSETS, offsets), frames=3)
@@ -469,5 +484,59 @@ def test_dual_echoes_and_magnitude_and_phase_are_images_of_their_own(
 
 
 def test_image_types_that_differ_only_behind_the_third_value_stay_together() -> None:
-    facts = [kind(b"ORIGINAL\\PRIMARY\\M\\" + k) for k in (b"ND", b"ND\\NORM", b"DIS2D")]
+    facts = [kind(b"ORIGINAL\\PRIMARY\\M\\" + k) for k in (b"ND", b"ND\\NORM", b"DIS2D", b"ND")]
     assert images_of(*facts) == [{}]
+
+
+def test_what_makers_call_their_contrasts_behind_the_third_value_sets_them_apart() -> None:
+    facts = [kind(b"DERIVED\\PRIMARY\\DIXON\\ND\\" + k) for k in (b"WATER", b"FAT")]
+    assert [split["image type"].split("\\")[-1] for split in images_of(*facts * 2)] == [
+        "WATER",
+        "FAT",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("creator", "numeral", "component"),
+    [
+        (b"GEMS_PARM_01", 0, "MAGNITUDE"),
+        (b"GEMS_PARM_01", 1, "PHASE"),
+        (b"GEMS_PARM_01", 3, "IMAGINARY"),
+        (b"GEMS_PARM_01", 9, None),
+        (b"ANOTHER MAKER ", 1, None),
+    ],
+)
+def test_complex_components_are_those_that_ge_numbers(
+    creator: bytes, numeral: int, component: str | None
+) -> None:
+    private = Plain(0x0043102F, "SS", numeral.to_bytes(2, "little"))
+    (pose,) = poses_of(Plain(0x00430010, "LO", creator), private)
+    assert dict(pose.meaning).get("complex component") == component
+
+
+def test_the_frames_of_an_ultrasound_volume_lie_in_its_own_coordinates() -> None:
+    def frame_group(z: float) -> tuple[Built, ...]:
+        return (group(0x0020930E, fd(0x00209301, 1, 2, z)),)
+
+    orientation = group(0x0020930F, fd(0x00209302, 1, 0, 0, 0, 1, 0))
+    found = poses_of(shared(orientation), per_frame(frame_group(0), frame_group(0.5)))
+    assert [pose.position for pose in found] == [(1, 2, 0), (1, 2, 0.5)]
+    assert {(pose.coordinates, pose.orientation) for pose in found} == {
+        ("volume", (1, 0, 0, 0, 1, 0))
+    }
+
+
+@pytest.mark.parametrize("sop_class", ["481.2", "30", "66.4"])
+def test_an_instance_that_is_a_volume_is_one_by_itself(sop_class: str) -> None:
+    said = Plain(0x00080016, "UI", even(f"1.2.840.10008.5.1.4.1.1.{sop_class}".encode()))
+    name = Plain(0x00080018, "UI", b"1.2.3\0")
+    (pose,) = poses_of(said, name, frames=2)
+    assert pose.meaning == (("instance", "1.2.3"),)
+    (single,) = poses_of(said, name, frames=1)
+    assert single.meaning == (), "planes that stand in files of their own stack"
+
+
+def test_the_parts_of_a_concatenation_know_their_order() -> None:
+    number = Plain(0x00209228, "UL", (40).to_bytes(4, "little"))
+    (pose,) = poses_of(Plain(0x00209161, "UI", b"1.2.3\0"), number)
+    assert pose.concatenation == ("1.2.3", 40)

@@ -26,10 +26,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicomzarr_watch.dicom.frames import FrameRun, NoFrames
+from dicomzarr_watch.dicom.grouping import Frame
 from dicomzarr_watch.dicom.instance import Header, SeriesFacts, read_header
 from dicomzarr_watch.dicom.model import Elements
 from dicomzarr_watch.dicom.pose import Pose
-from dicomzarr_watch.dicom.stacks import Frame, stack
+from dicomzarr_watch.dicom.stacks import stack
 
 CASE = PIXEL_CASES[0]
 MATRIX: list[Built] = [*CASE.elements[:-1]]

@@ -62,6 +62,14 @@ def pet(**keywords: Any) -> Instance:
     return instance(**(facts | keywords))
 
 
+def transformed(units: str) -> Items:
+    """Make functional groups that say the units of the rescaled values."""
+    rescaled, groups = Dataset(), Dataset()
+    rescaled.RescaleType = units
+    groups.PixelValueTransformationSequence = Items([rescaled])
+    return Items([groups])
+
+
 def test_of_two_doses_it_is_not_known_which_one_was_given() -> None:
     dose = Dataset()
     dose.RadionuclideTotalDose = ["1", "2"]
@@ -82,8 +90,18 @@ def factors(units: str, *tracers: Tracer) -> Sequence[float] | str:
         ({}, ""),
         ({"SOPClassUID": MRImageStorage, "RescaleSlope": "2", "RescaleIntercept": "0"}, ""),
         ({"DoseUnits": "GY", "DoseGridScaling": "0.001"}, "GY"),
+        ({"SharedFunctionalGroupsSequence": transformed("HU")}, "HU"),
+        ({"PerFrameFunctionalGroupsSequence": transformed("US")}, "US"),
     ],
-    ids=["CT", "other than Hounsfield", "a CT without rescale", "MR", "dose"],
+    ids=[
+        "CT",
+        "other than Hounsfield",
+        "a CT without rescale",
+        "MR",
+        "dose",
+        "all frames of an enhanced CT",
+        "each frame of one",
+    ],
 )
 def test_units_are_those_of_the_rescaled_values(keywords: dict[str, Any], units: str) -> None:
     found = instance(**keywords).quantity
@@ -118,6 +136,7 @@ def test_a_pet_instance_says_its_tracer() -> None:
         ("BQML", BQML, HALF_THE_DOSE),
         ("BQML", replace(BQML, decay_correction="ADMN"), 70e3 / 350e6),
         ("GML", Tracer(), 1.0),
+        ("GML", Tracer(suv_type="BW"), 1.0),
         ("CNTS", replace(BQML, to_suv=0.0003), 0.0003),
         ("CNTS", replace(BQML, to_bq_ml=2.0), 2 * HALF_THE_DOSE),
         ("BQML", replace(BQML, series_at=SCAN + timedelta(days=3)), HALF_THE_DOSE),
@@ -132,16 +151,29 @@ def test_a_pet_instance_says_its_tracer() -> None:
             HALF_THE_DOSE,
         ),
         ("BQML", replace(BQML, acquired_at=None), HALF_THE_DOSE),
+        (
+            "BQML",
+            replace(
+                BQML,
+                series_at=SCAN + timedelta(days=3),
+                acquired_at=SCAN + timedelta(hours=1),
+                reference_s=3600.0 + 2.5,
+                duration_s=5.0,
+            ),
+            HALF_THE_DOSE,
+        ),
     ],
     ids=[
         "decay to the start",
         "decay to the injection",
         "SUV already",
+        "SUV by body weight already",
         "a maker's factor",
         "a maker's activity",
         "a series made later",
         "a series made later that says when it was scanned",
         "no time of acquisition",
+        "a frame of a scan that says how long it had gone on",
     ],
 )
 def test_the_factor_follows_units_and_decay(units: str, tracer: Tracer, factor: float) -> None:
@@ -152,6 +184,7 @@ def test_the_factor_follows_units_and_decay(units: str, tracer: Tracer, factor: 
     ("units", "change", "why"),
     [
         ("PROPCPS", {}, "units that have no SUV"),
+        ("GML", {"suv_type": "LBM"}, "SUV by something else than body weight"),
         ("CNTS", {}, "units that have no SUV"),
         ("BQML", {"corrections": ("DECY",)}, "not corrected for attenuation and decay"),
         ("BQML", {"weight_kg": None}, "no weight or no dose"),
@@ -174,6 +207,28 @@ def test_slices_scanned_later_have_the_factor_of_the_first_scan() -> None:
     made_later = replace(BQML, series_at=SCAN + timedelta(days=3))
     later = replace(made_later, acquired_at=SCAN + timedelta(seconds=HALF_LIFE_S))
     assert factors("BQML", later, made_later) == pytest.approx([HALF_THE_DOSE] * 2)
+
+
+@pytest.mark.parametrize(
+    ("injected", "zone", "expected"),
+    [
+        ("20200504100000+0000", "+0200", "2020-05-04T12:00:00"),
+        ("20200504100000.5-0330", "-0500", "2020-05-04T08:30:00"),
+        ("20200504100000+0000", None, "2020-05-04T10:00:00"),
+        ("202005041000-0500", "-0500", "2020-05-04T10:00:00"),
+        ("20200504100000", "+0200", "2020-05-04T10:00:00"),
+        ("20200504100000+0000", "nowhere", None),
+    ],
+)
+def test_an_injection_told_by_another_clock_is_told_by_that_of_the_scanner(
+    injected: str, zone: str | None, expected: str | None
+) -> None:
+    dose = Dataset()
+    dose.RadiopharmaceuticalStartDateTime = injected
+    zones = {} if zone is None else {"TimezoneOffsetFromUTC": zone}
+    found = pet(RadiopharmaceuticalInformationSequence=Items([dose]), **zones).quantity.tracer
+    assert found is not None
+    assert (found.injected_at and found.injected_at.isoformat()) == expected
 
 
 @given(st.integers(0, 86_399), st.integers(1, 86_399))

@@ -23,9 +23,10 @@ from slide_files import (
 )
 
 from dicomzarr_watch.dicom.geometry import on_slide
+from dicomzarr_watch.dicom.grouping import Frame
 from dicomzarr_watch.dicom.instance import Instance, read_header
-from dicomzarr_watch.dicom.pose import Pose
-from dicomzarr_watch.dicom.stacks import Frame, Image, stack
+from dicomzarr_watch.dicom.pose import TIME_KEYS, Pose
+from dicomzarr_watch.dicom.stacks import Image, stack
 from dicomzarr_watch.dicom.tiles import NoTiling, TileGrid, Tiling
 
 
@@ -175,7 +176,7 @@ def test_the_matrix_lies_in_the_coordinates_of_the_slide() -> None:
     (pose,) = set(tiling(slide(tiles(), origin_mm=("20", "40", "0.5"))).poses)
     assert pose.position == (20.0, 40.0, 0.5)
     found = on_slide(pose)
-    assert (found.is_placed, found.is_on_slide) == (True, True)
+    assert (found.is_placed, found.coordinates) == (True, "slide")
     assert found.origin == (20.0, 40.0, 0.5)
     assert found.spacing == (0.00025, 0.0005, 0.001)
     # rows run along -y, columns along -x
@@ -329,7 +330,7 @@ def test_a_pose_of_its_own_does_not_set_a_tile_apart() -> None:
 
 def test_a_pose_is_not_told_by_times() -> None:
     found: set[Pose] = set(tiling(slide(tiles(), places(), AcquisitionTime="101112")).poses)
-    assert [pose.times for pose in found] == [(None,) * 5]
+    assert [pose.times for pose in found] == [(None,) * len(TIME_KEYS)]
 
 
 def test_frames_of_one_bit_are_tiles_as_well() -> None:

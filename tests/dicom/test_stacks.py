@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from dicomzarr_watch.dicom.frames import PixelFormat
 from dicomzarr_watch.dicom.geometry import along_normal, normal, same_place
+from dicomzarr_watch.dicom.grouping import SPLIT_RULES, Frame
 from dicomzarr_watch.dicom.pose import MEANINGS, TIME_KEYS, Moment, Point, Pose
-from dicomzarr_watch.dicom.stacks import SPLIT_RULES, Frame, Image, stack
+from dicomzarr_watch.dicom.stacks import Image, stack
 from dicomzarr_watch.dicom.tiles import TileGrid
 
 GRAY = PixelFormat(
@@ -34,6 +35,8 @@ ORIENTATIONS = (
     (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
 )
 LOWEST, HIGHEST = -9.0, 9.0
+COMMON = {"temporal position", "b-value and direction"}
+"""Keys that all slices of a moment mostly share."""
 Times = tuple[Moment | None, ...]
 NO_TIMES: Times = (None,) * len(TIME_KEYS)
 
@@ -115,7 +118,9 @@ def test_every_frame_is_in_exactly_one_image(frames: list[Frame]) -> None:
         assert set(image.planes) <= set(range(image.shape[0] * image.shape[1]))
         assert image.grid or len(image.planes) == image.shape[0] * image.shape[1]
         assert not image.grid or [f.tile for f in image.frames] == list(image.planes)
-        assert {f.format for f in image.frames} == {image.format}
+        assert {replace(f.format, bits_stored=16) for f in image.frames} == {
+            replace(image.format, bits_stored=16)
+        }
 
 
 @settings(max_examples=80)
@@ -157,14 +162,20 @@ def test_slices_follow_the_normal_not_the_instance_number(orientation: tuple[flo
 def test_frames_at_one_place_are_moments_by_the_first_key_that_tells_them_apart(key: int) -> None:
     def times(t: int, z: int) -> Times:
         told = [5.0] * len(TIME_KEYS)  # what is the same for all tells nothing apart
-        told[key:] = [10.0 * t + (z if key else 0)] + [100.0 - t] * (len(TIME_KEYS) - 1 - key)
+        own = 10.0 * t if TIME_KEYS[key] in COMMON else 10.0 * t + z
+        told[key:] = [own] + [100.0 - t] * (len(TIME_KEYS) - 1 - key)
         return tuple((number,) for number in told)
 
-    numbers = [(t, z, 90 - 10 * t + z) for t in range(3) for z in range(4)]
+    # b-values are in the order in which they were scanned
+    is_scanned = TIME_KEYS[key] == "b-value and direction"
+    numbers = [
+        (t, z, (10 * t if is_scanned else 90 - 10 * t) + z) for t in range(3) for z in range(4)
+    ]
     image = only(stack([frame(n, z * 2.0, times=times(t, z)) for t, z, n in numbers]))
     assert (image.shape, image.t_by) == ((3, 4), TIME_KEYS[key])
     assert files(image) == [n for _, _, n in numbers]
     assert image.geometry.spacing[2] == pytest.approx(2.0)
+    assert image.moments == ((0.0,), (10.0,), (20.0,))
 
 
 def test_a_key_that_one_frame_lacks_is_passed_over() -> None:
@@ -183,27 +194,124 @@ def test_moments_that_no_key_tells_apart_stand_in_the_order_of_the_files() -> No
     assert files(image) == [0, 2, 1, 3]
 
 
-def test_places_that_repeat_unevenly_are_one_row_of_slices_and_a_finding() -> None:
-    image = only(stack([frame(n, z) for n, z in enumerate([0.0, 2.0, 0.0, 4.0])]))
-    assert (image.shape, files(image)) == ((1, 4), [0, 2, 1, 3])
-    assert image.findings == ("positions-repeat-unevenly",)
-    assert not image.geometry.is_regular
+UNEVEN = ("positions-repeat-unevenly",)
+
+
+def test_a_slice_that_is_there_twice_stands_apart_from_its_volume() -> None:
+    images = stack([frame(n, z) for n, z in enumerate([0.0, 2.0, 0.0, 4.0])])
+    assert [(image.shape, files(image)) for image in images] == [((1, 3), [0, 1, 3]), ((1, 1), [2])]
+    assert [image.findings for image in images] == [UNEVEN, UNEVEN]
+    assert [image.split_by for image in images] == [{"part": "1"}, {"part": "2"}]
+    assert images[0].geometry.spacing[2] == 2.0
+
+
+def moment(t: float) -> Times:
+    return ((t,), *NO_TIMES[1:])
+
+
+def test_the_last_volume_of_a_scan_that_was_stopped_stands_apart() -> None:
+    places = [(t, z) for t in range(3) for z in range(4 if t < 2 else 2)]
+    images = stack([frame(n, 3.0 * z, times=moment(t)) for n, (t, z) in enumerate(places)])
+    assert [image.shape for image in images] == [(2, 4), (1, 2)]
+    assert [image.geometry.spacing[2] for image in images] == [3.0, 3.0]
+    assert [image.findings for image in images] == [UNEVEN, UNEVEN]
+
+
+def test_volumes_that_lie_between_each_other_are_images_of_their_own() -> None:
+    """dcm2niix#888: the first volume of a diffusion scan lies 3.5 mm off."""
+    places = [(t, z) for t in range(3) for z in range(4)]
+    images = stack(
+        [frame(n, 4.0 * z + (0 if t else 3.5), times=moment(t)) for n, (t, z) in enumerate(places)]
+    )
+    assert [image.shape for image in images] == [(2, 4), (1, 4)]
+    assert all(image.geometry.is_regular for image in images)
+    alone = stack([frame(n, 4.0 * (n % 4) + n // 4, times=moment(n // 4)) for n in range(8)])
+    assert [image.shape for image in alone] == [(1, 4), (1, 4)]
+
+
+def test_acquisitions_that_overlap_are_images_of_their_own() -> None:
+    images = stack(
+        [frame(10 * a + n, 5.0 * n + 15.0 * a, acquisition=a) for a in (0, 1) for n in range(5)]
+    )
+    assert [image.split_by for image in images] == [{"acquisition": "0"}, {"acquisition": "1"}]
+    assert [image.shape for image in images] == [(1, 5), (1, 5)]
+
+
+def test_acquisitions_beside_each_other_are_one_image() -> None:
+    """A head is often scanned with thin slices below and thick ones above."""
+    heights = [0.0, 2.0, 4.0, 6.0, 11.0, 16.0]
+    found = [frame(n, z, acquisition=n // 4) for n, z in enumerate(heights)]
+    assert only(stack(found)).findings == ("spacing-varies",)
+
+
+def test_what_lies_beside_a_line_of_slices_is_not_on_it() -> None:
+    sides = [(x, 2.0 * n) for x in (-80.0, 90.0) for n in range(4)]
+    images = stack([frame(n, position=(x, 0.0, z)) for n, (x, z) in enumerate(sides)])
+    assert [(image.shape, image.split_by) for image in images] == [
+        ((1, 4), {"line": "1"}),
+        ((1, 4), {"line": "2"}),
+    ]
+    assert [image.geometry.origin[0] for image in images] == [-80.0, 90.0]
+
+
+def test_a_steep_tilt_is_one_line() -> None:
+    """Eight pixels of 1 mm are passed by with every fourth slice."""
+    assert only(stack([frame(n, position=(0.0, 2.0 * n, 3.0 * n)) for n in range(40)]))
+
+
+def test_a_slice_that_is_a_little_beside_the_others_is_a_finding() -> None:
+    places = [(0.0 if n != 2 else 0.59, 2.0 * n) for n in range(5)]
+    image = only(stack([frame(n, position=(x, 0.0, z)) for n, (x, z) in enumerate(places)]))
+    assert image.findings == ("slices-not-in-line",)
+
+
+def test_slices_a_few_micrometres_apart_are_slices() -> None:
+    fine = {"spacing": (0.004, 0.004), "thickness": 0.004}
+    image = only(stack([frame(n, 0.004 * n, **fine) for n in range(12)]))
+    assert (image.shape, image.findings) == ((1, 12), ())
+    assert image.geometry.spacing[2] == pytest.approx(0.004)
+
+
+def test_noise_in_the_orientation_moves_no_slice_however_far_from_the_origin() -> None:
+    rng = np.random.default_rng(3)
+
+    def noisy(n: int) -> Frame:
+        found = tuple(float(v) for v in np.array(AXIAL) + rng.normal(0, 3e-5, 6))
+        place = (-200.0, -200.0, 2.0 * (n % 6))
+        return frame(n, position=place, orientation=found, times=moment(n // 6))
+
+    image = only(stack([noisy(n) for n in range(24)]))
+    assert (image.shape, image.findings) == ((4, 6), ())
+
+
+def test_no_edge_of_a_rounding_splits_a_volume() -> None:
+    edge = 0.1235
+    tilted = [(float(np.cos(a)), float(np.sin(a)), 0.0, *AXIAL[3:]) for a in (edge, edge + 1e-6)]
+    frames = [frame(n, 2.0 * n, orientation=tilted[n % 2]) for n in range(6)]
+    spacing = [frame(n, 2.0 * n, spacing=(0.78125 + n * 1e-10,) * 2) for n in range(6)]
+    assert len(stack(frames)) == len(stack(spacing)) == 1
+
+
+def test_stored_bits_that_vary_from_slice_to_slice_split_nothing() -> None:
+    formats = [replace(GRAY, bits_stored=bits) for bits in (12, 13, 12)]
+    image = only(stack([frame(n, 2.0 * n, format=f) for n, f in enumerate(formats)]))
+    assert image.format.bits_stored == 13
 
 
 @pytest.mark.parametrize(
     ("shift", "last", "shape"),
-    [(0.009, 6.0, (2, 4)), (0.019, 6.0, (2, 4)), (0.5, 6.0, (1, 8)), (0.5, 99.0, (1, 8))],
+    [(0.009, 6.0, (2, 4)), (0.019, 6.0, (2, 4)), (0.5, 6.0, (1, 5)), (0.5, 99.0, (1, 5))],
 )
 def test_places_count_as_one_within_a_hundredth_of_the_spacing(
     shift: float, last: float, shape: tuple[int, int]
 ) -> None:
     frames = [frame(n, z) for n, z in enumerate([0.0, 2.0, 4.0, last, shift, 2.0, 4.0, last])]
-    assert only(stack(frames)).shape == shape
+    assert stack(frames)[0].shape == shape
 
 
 SPLITS = {
     "matrix size": frame(1, format=replace(GRAY, rows=2)),
-    "sample type": frame(1, format=replace(GRAY, bits_stored=12)),
+    "sample type": frame(1, format=replace(GRAY, kind="i")),
     "samples per pixel": frame(1, format=replace(GRAY, samples=3)),
     "photometric interpretation": frame(1, format=replace(GRAY, photometric="MONOCHROME1")),
     "storage": frame(1, format=replace(GRAY, is_big_endian=True)),
@@ -243,7 +351,7 @@ def test_orientations_that_differ_by_rounding_are_one() -> None:
     frames = [frame(0, 0.0, orientation=almost), frame(1, 2.0)]
     assert len(stack(frames)) == 1
     images = stack([*frames, frame(2, orientation=ORIENTATIONS[1])])
-    assert images[0].split_by == {"orientation": "1.0 0.0 0.0 0.0 1.0 0.0"}
+    assert images[0].split_by == {"orientation": "1.0 0.0 0.0001 0.0 1.0 -0.0001"}
 
 
 def test_the_largest_image_comes_first_and_of_equals_that_of_the_first_file() -> None:
@@ -258,6 +366,26 @@ def test_the_frames_of_a_cine_are_moments() -> None:
     image = only(stack([frame(0, None, number=n) for n in (2, 0, 1)]))
     assert (image.shape, image.z_by, image.t_by) == ((3, 1), "", "frame number")
     assert [f.number for f in image.frames] == [0, 1, 2]
+
+
+def test_cines_and_stills_of_one_series_are_images_of_their_own() -> None:
+    cines = [frame(file, None, number=n) for file in (0, 2) for n in range(3)]
+    images = stack([*cines, frame(1, None), frame(3, None)])
+    assert [(image.shape, set(files(image))) for image in images] == [
+        ((3, 1), {0}),
+        ((3, 1), {2}),
+        ((1, 2), {1, 3}),
+    ]
+
+
+def test_the_parts_of_a_concatenation_are_one_cine_in_their_own_order() -> None:
+    parts = [
+        frame(file, None, number=n, instance_number=1, concatenation=("1.2", 4 - 2 * file))
+        for file in range(3)
+        for n in range(2)
+    ]
+    image = only(stack(parts))
+    assert (image.shape, files(image)) == ((6, 1), [2, 2, 1, 1, 0, 0])
 
 
 def test_single_files_without_a_place_are_slices_by_instance_number() -> None:
@@ -292,16 +420,34 @@ def test_a_gantry_tilt_is_a_finding() -> None:
     assert image.geometry.tilt_deg == pytest.approx(14.0362, abs=1e-3)
 
 
-def test_b_values_and_directions_are_moments_in_their_order() -> None:
+def test_b_values_and_directions_are_moments_in_the_order_of_the_scan() -> None:
     told = [(1000.0, 0.0, 1.0, 0.0), (0.0,), (1000.0, 1.0, 0.0, 0.0)]
     frames = [
-        frame(3 * z + n, 2.0 * z, times=(*NO_TIMES[:3], moment, None))
+        frame(3 * z + n, 2.0 * z, times=(*NO_TIMES[:3], moment, None, None))
         for z in range(2)
         for n, moment in enumerate(told)
     ]
     image = only(stack(frames))
     assert (image.shape, image.t_by) == ((3, 2), "b-value and direction")
-    assert files(image) == [1, 4, 0, 3, 2, 5]
+    assert files(image) == [0, 3, 1, 4, 2, 5]
+    assert image.moments == tuple(told)
+
+
+@pytest.mark.parametrize(
+    ("days", "t_by"),
+    [
+        ((0.0, 0.0), "instance number"),
+        ((20240101e6, 20240101e6), "instance number"),
+        ((20240101e6, 20240102e6), "acquisition time"),
+    ],
+)
+def test_a_scan_over_midnight_goes_on_behind_it(days: tuple[float, float], t_by: str) -> None:
+    times = [days[0] + 235950.0, days[1] + 10.0]
+    frames = [
+        frame(n, 0.0, times=(None, (t,), *NO_TIMES[2:5], (float(n),))) for n, t in enumerate(times)
+    ]
+    image = only(stack(frames))
+    assert (files(image), image.t_by) == ([0, 1], t_by)
 
 
 def test_what_is_said_of_some_frames_only_sets_them_apart() -> None:
