@@ -49,16 +49,17 @@ class Nested:
     def _item(self, elements: tuple[Element, ...], depth: int) -> Json | None:
         found: Json = {}
         for element in elements:
-            own = self._element(element, depth)
-            if own is None:
+            own, name = self._element(element, depth), tags.keyword(element.tag)
+            if own is None or name in found:
                 return None
-            found[tags.keyword(element.tag)] = own
+            found[name] = own
         return found
 
     def _element(self, element: Element, depth: int) -> Json | None:
         vr = element.vr or (usual_vr(element.tag) if self.is_implicit else b"")
         raw = self.data[element.value : element.end]
-        if element.tag == tags.SPECIFIC_CHARACTER_SET and not self._is_ascii(raw):
+        is_charset = element.tag == tags.SPECIFIC_CHARACTER_SET
+        if is_charset and not (vr == b"CS" and self._is_ascii(raw)):
             return None
         key = element.tag, vr, raw
         if key not in self._known:

@@ -156,6 +156,8 @@ def _deep(levels: int) -> Nested:
     ("sequence", "encoding"),
     [
         (content(Plain(CHARSET, "CS", b"ISO 2022 IR 87")), EXPLICIT),
+        (content(Plain(CHARSET, "PN", b"ISO_IR 100")), EXPLICIT),
+        (content(Plain(LABEL, "LO", b"one "), Plain(LABEL, "LO", b"two ")), EXPLICIT),
         (content(Plain(LABEL, "LO", b"\xe4 ")), EXPLICIT),
         (content(Plain(DESCRIPTOR, "US", bytes(6))), EXPLICIT),
         (content(Plain(SMALLEST, "US", bytes(2))), IMPLICIT),
