@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +38,7 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Convert what stands in some folders now, without inbox and ledger."""
+    from dicomzarr_watch.archive.claim import claimed
     from dicomzarr_watch.archive.convert import convert as convert_series
     from dicomzarr_watch.batch import batch
 
@@ -49,19 +50,20 @@ def convert(
         keep_encoded=keep_encoded,
     )
     answers: list[dict[str, Any]] = []
-    for work in found.works:
-        size = sum(source.identity.size for source in work.sources)
-        with console.progress(work.drop, 3 * size) as advance:
-            try:
-                receipt = convert_series(work, advance)
-            except DicomzarrError as error:
-                answers.append({"drop": work.drop, "state": "rejected", "code": error.code})
-                complain(error)
-                continue
-        own = {"drop": work.drop, "is_unchanged": receipt.is_unchanged}
-        answers.append(own | receipt.as_json())
-        if not as_json:
-            console.say(f"{output / work.drop / receipt.folder}: {_told(receipt)}")
+    with claimed(output, is_shared=True) if found.works else nullcontext():
+        for work in found.works:
+            size = sum(source.identity.size for source in work.sources)
+            with console.progress(work.drop, 3 * size) as advance:
+                try:
+                    receipt = convert_series(work, advance)
+                except DicomzarrError as error:
+                    answers.append({"drop": work.drop, "state": "rejected", "code": error.code})
+                    complain(error)
+                    continue
+            own = {"drop": work.drop, "is_unchanged": receipt.is_unchanged}
+            answers.append(own | receipt.as_json())
+            if not as_json:
+                console.say(f"{output / work.drop / receipt.folder}: {_told(receipt)}")
     ignored = [{"name": name, "code": code} for name, code in found.others]
     if as_json:
         console.as_json({"series": answers, "ignored": ignored})

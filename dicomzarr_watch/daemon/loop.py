@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from dicomzarr_watch import __version__
+from dicomzarr_watch.archive.claim import claimed
 from dicomzarr_watch.archive.disk import clear_staging
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.clearing import Clearing
@@ -42,7 +43,7 @@ def run(settings: Settings, log: Log, notifier: Notifier, *, is_once: bool = Fal
     """Run the daemon until it is told to stop, or once over what is there.
 
     Returns the exit code: 1 if `is_once` and a file was rejected, else 0. Raises StopError if the
-    state is not to be had, or is lost on the way.
+    state or the output is not to be had, or the state is lost on the way.
     """
     quieten()
     for folder in (settings.inbox, settings.output):
@@ -56,6 +57,7 @@ def run(settings: Settings, log: Log, notifier: Notifier, *, is_once: bool = Fal
         stack.enter_context(_signals(wakes))
         bundles = _bundles(settings)
         stack.callback(bundles.clear)
+        _say_of_output(stack.enter_context(claimed(settings.output)), log)
         stack.callback(clear_staging, settings.output)  # where the system let none of it go before
         engine = LocalEngine(
             workers=settings.workers,
@@ -100,6 +102,13 @@ def _say_of_ledger(ledger: Ledger, log: Log) -> None:
         log.warning(Event.LEDGER_DAMAGED, code=code, file=file, todo=todo)
     if ledger.rebuilt:
         log.info(Event.LEDGER_REBUILT, **ledger.rebuilt)
+
+
+def _say_of_output(error: OSError | None, log: Log) -> None:
+    if error is not None:
+        todo = "let no other daemon and no convert write there, as nothing would keep them apart"
+        found = error.strerror or "an error"
+        log.warning(Event.CHECK_FAILED, code="output-lock", found=found, todo=todo)
 
 
 def _bundles(settings: Settings) -> Bundles:

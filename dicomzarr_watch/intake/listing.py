@@ -23,7 +23,7 @@ from dicomzarr_watch.intake.bundle import INSIDE, NAME_MOST_BYTES, form, stem
 LOOSE: Final = "_loose"
 """The drop of files that lie straight in the inbox."""
 
-OURS: Final = (LOOSE, ".staging", ".evidence", ".probe")
+OURS: Final = (LOOSE, ".staging", ".evidence", ".probe", ".lock")
 """What stands in an output beside drops; folders of the inbox may be called so as well."""
 
 _TEMPORARY_ENDINGS: Final = (

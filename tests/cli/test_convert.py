@@ -8,6 +8,8 @@ from pathlib import Path
 from command_line import Ask, Converted
 from drops import brought_back, contents, late_slice, made, states
 
+from dicomzarr_watch.archive.claim import claimed
+
 
 def test_folders_are_converted_series_by_series(ask: Ask, tmp_path: Path) -> None:
     files = made(tmp_path / "a", 3, series_uid="1.2.3")
@@ -110,3 +112,15 @@ def test_missing_arguments_are_a_matter_of_usage(ask: Ask, tmp_path: Path) -> No
     assert ask("convert", tmp_path).code == 2
     assert ask("convert", "--output", tmp_path).code == 2
     assert ask("convert", tmp_path, "--output", tmp_path, "--verify", "maybe").code == 2
+
+
+def test_an_output_that_a_daemon_has_is_left_to_it(ask: Ask, tmp_path: Path) -> None:
+    made(tmp_path / "a")
+    command = ("convert", tmp_path / "a", "--output", tmp_path / "output")
+    with claimed(tmp_path / "output"):
+        answer = ask(*command)
+    assert (answer.code, answer.out) == (1, "")
+    assert "output-in-use" in answer.err
+    with claimed(tmp_path / "output", is_shared=True):  # another conversion
+        assert ask(*command).code == 0
+    assert [path.name for path in (tmp_path / "output").iterdir()] == ["a"]

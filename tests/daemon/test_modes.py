@@ -64,8 +64,10 @@ def test_what_is_staged_is_seen_by_nobody_else(tmp_path: Path) -> None:
             staging = daemon.output / ".staging"
             assert stat.S_IMODE(staging.stat().st_mode) == 0o700
             assert len(list(staging.glob("a/*/new/series.zarr"))) == 1
+            assert stat.S_IMODE((daemon.output / ".lock").stat().st_mode) == 0o600
             let_go()
         daemon.wait("drop.finished")
+        assert daemon.stop() == 0
     assert modes(daemon.output) == ({0o777}, {0o666})
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections import Counter
 from pathlib import Path
 from shutil import copy
 
 import pytest
-from daemon_process import COMMAND, FAULTY, HAMPERED, clean_environment, once, running
+from daemon_process import COMMAND, FAULTY, HAMPERED, clean_environment, held_at, once, running
 from dicom_files import pydicom_files
 from drops import brought_back, dropped, fates, made
 
+from dicomzarr_watch.archive.claim import LOCK, claimed
 from dicomzarr_watch.ledger.jobs import MOST_LOSSES
 from dicomzarr_watch.ledger.store import Ledger
 
@@ -151,4 +153,52 @@ def test_a_state_folder_has_one_daemon_at_a_time(tmp_path: Path) -> None:
         files = dropped(daemon, "a")
         daemon.wait("job.done")
         assert daemon.stop() == 0
+    assert brought_back(daemon.output / "a") == files
+
+
+@pytest.mark.integration
+def test_an_output_has_one_daemon_at_a_time_and_no_conversion_beside_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gate")
+    with running(tmp_path, command=FAULTY, FAULTS=tmp_path) as daemon:
+        files = dropped(daemon, "a")
+        with held_at(tmp_path / "gate") as let_go:  # a job is under way
+            output = ("--output", str(daemon.output))
+            found = _refused(tmp_path, "--inbox", "inbox2", *output, "--state", "state2")
+            assert found.returncode == 1
+            assert '"code": "output-in-use"' in found.stderr
+            by_hand = subprocess.run(
+                [*COMMAND, "convert", str(daemon.inbox / "a"), *output],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=30,
+            )
+            assert by_hand.returncode == 1
+            assert "output-in-use" in by_hand.stderr
+            let_go()
+        daemon.wait("drop.finished")
+        assert daemon.stop() == 0
+    assert [done["attempt"] for done in daemon.all("job.done")] == [1]
+    assert brought_back(daemon.output / "a") == files
+    assert [path.name for path in daemon.output.iterdir()] == ["a"]
+
+
+def test_a_daemon_leaves_an_output_alone_that_somebody_has(tmp_path: Path) -> None:
+    staged = tmp_path / "output" / ".staging" / "a" / "CT-1-0"
+    staged.mkdir(parents=True)
+    command = ("--inbox", "inbox", "--output", "output", "--state", "state")
+    with claimed(tmp_path / "output", is_shared=True):
+        found = _refused(tmp_path, *command)
+    assert found.returncode == 1
+    assert '"code": "output-in-use"' in found.stderr
+    assert staged.exists()
+
+
+def test_an_output_that_cannot_be_locked_is_said_and_used_all_the_same(tmp_path: Path) -> None:
+    files = made(tmp_path / "inbox" / "a")
+    (tmp_path / "output" / LOCK).mkdir(parents=True)  # as good as no locks
+    code, daemon = once(tmp_path)
+    assert code == 0
+    (said,) = daemon.all("check.failed", code="output-lock")
+    assert said["found"] == "Is a directory"
     assert brought_back(daemon.output / "a") == files

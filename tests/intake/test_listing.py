@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from inbox_files import after_listing, before_listing, identity, listed, put, unlistable
 
+from dicomzarr_watch.archive.claim import LOCK
 from dicomzarr_watch.archive.disk import PROBE, STAGING
 from dicomzarr_watch.archive.publish import EVIDENCE
 from dicomzarr_watch.identity import Identity
@@ -267,7 +268,7 @@ def test_a_drop_is_the_top_folder_and_loose_files_make_up_one(
 
 def test_ours_are_the_names_that_stand_in_an_output() -> None:
     """The two rooms do not know each other."""
-    assert set(OURS) == {LOOSE, STAGING, EVIDENCE, PROBE}
+    assert set(OURS) == {LOOSE, STAGING, EVIDENCE, PROBE, LOCK}
 
 
 parts = st.one_of(
