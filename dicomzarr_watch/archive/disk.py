@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -22,6 +22,7 @@ LARGE_BYTES: Final = 1 << 20
 _SYNCS: Final = ThreadPoolExecutor(SYNCS_AT_ONCE, "sync")
 """Kept, as starting threads takes longer than putting a small archive on disk."""
 
+_TRIES: Final = 100
 _AT_FDCWD: Final = -100
 _NOREPLACE: Final = 1
 _EXCHANGE: Final = 2
@@ -32,13 +33,22 @@ def staging(output: Path, drop: str, folder: str) -> Iterator[Path]:
     """Give a private, empty folder on the output's file system; whatever stays in it goes."""
     place = output / STAGING / drop / folder
     shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+    _make_anew(place)
     private.make_folder(output / STAGING)  # below it, modes are those of what is published
     try:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
         _remove_if_empty(place.parent)
+
+
+def _make_anew(place: Path) -> None:
+    """Make a folder, although others who leave take away those above it that are empty."""
+    for _ in range(_TRIES):
+        with suppress(FileNotFoundError):
+            place.mkdir(parents=True)
+            return
+    place.mkdir(parents=True)
 
 
 def clear_staging(output: Path) -> None:

@@ -227,6 +227,24 @@ def test_staging_of_one_series_leaves_that_of_another(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_staging_is_made_although_another_takes_the_folders_above_it_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, others, mkdir = tmp_path / STAGING / "drop" / "CT-2", ["CT-1"], os.mkdir
+
+    def mkdir_late(path: Path, mode: int = 0o777) -> None:
+        if path == own and own.parent.exists() and others:
+            with staging(tmp_path, "drop", others.pop()):
+                pass
+            assert not own.parent.exists()
+        mkdir(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", mkdir_late)
+    with staging(tmp_path, "drop", "CT-2") as place:
+        assert list(place.iterdir()) == []
+    assert others == []
+
+
 def test_what_a_killed_conversion_left_is_not_in_the_way(tmp_path: Path) -> None:
     (tmp_path / STAGING / "drop" / "CT-1" / "new").mkdir(parents=True)
     with staging(tmp_path, "drop", "CT-1") as place:
