@@ -88,7 +88,7 @@ def _sources(place: Path) -> tuple[str, list[Source], list[tuple[str, str]]]:
             "no-source", expected="a folder or file", found="none", private=str(place)
         )
     passed_over = [(e.path, Kind.TEMPORARY.value) for e in found.entries if e.is_temporary]
-    passed_over += [(folder, Kind.UNREADABLE.value) for folder in found.unreadable]
+    passed_over += [(folder or ".", Kind.UNREADABLE.value) for folder in found.unreadable]
     entries = [entry for entry in found.entries if not entry.is_temporary]
     sources = [Source(e.path, place / e.path, e.identity) for e in entries]
     return _drop(place), sources, passed_over

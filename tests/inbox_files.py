@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -145,3 +146,33 @@ def unlistable(folder: Path) -> AbstractContextManager[None]:
         raise PermissionError(13, "Permission denied", str(folder))
 
     return before_listing(folder, refuse)
+
+
+@dataclass(frozen=True)
+class _Unseen:
+    """A name that the system tells, and of what bears it nothing."""
+
+    name: str
+    number: int
+
+    def is_dir(self, *, follow_symlinks: bool) -> bool:
+        return follow_symlinks
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        assert not follow_symlinks
+        raise OSError(self.number, os.strerror(self.number), self.name)
+
+
+@contextmanager
+def unseen(file: Path, number: int = errno.EACCES) -> Iterator[None]:
+    """Have the system list a file, and refuse to say in which state it is."""
+    scandir = os.scandir
+
+    @contextmanager
+    def scandir_half(path: Path) -> Iterator[list[os.DirEntry[str] | _Unseen]]:
+        with scandir(path) as found:
+            yield [_Unseen(e.name, number) if Path(e.path) == file else e for e in found]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "scandir", scandir_half)
+        yield

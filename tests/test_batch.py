@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from inbox_files import OTHER_UID, SERIES_UID, dicom, put, unlistable
+from inbox_files import OTHER_UID, SERIES_UID, dicom, put, unlistable, unseen
 
 from dicomzarr_watch.archive.work import Level, Work
 from dicomzarr_watch.batch import Batch, batch
@@ -56,6 +56,15 @@ def test_files_in_no_series_are_named_with_their_kind(tmp_path: Path) -> None:
         ("closed", "unreadable"),
         ("deep/readme.txt", "not-dicom"),
     ]
+
+
+def test_a_folder_with_a_file_that_cannot_be_looked_at_is_named(tmp_path: Path) -> None:
+    put(tmp_path / "drop" / "deep" / "1.dcm")
+    path = put(tmp_path / "drop" / "2.dcm")
+    with unseen(path):
+        result = found(tmp_path / "drop")
+    assert [names(work) for work in result.works] == [("drop", ["deep/1.dcm"])]
+    assert result.others == ((".", "unreadable"),)
 
 
 def test_places_are_kept_apart_by_their_names(tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ class Sight:
 
     place: which folder it was; None if the inbox is not there, and then nothing else is said.
     arrivals: the series that were judged: all that are not complete, and those that just became it.
-    over: series that have no file any more. unreadable: folders that could not be listed. new: how
-    many files stand where none stood at the look before.
+    over: series that have no file any more. unreadable: folders that could not be looked at as a
+    whole. new: how many files stand where none stood at the look before.
     is_all_read: whether the headers of all files that were listed have been read. due_s: when to
     look again at the latest; infinity if nothing is waited for.
     """

@@ -108,7 +108,11 @@ Drops = dict[str, dict[str, Folder]]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One look. unreadable: folders that could not be listed; below them all is as before."""
+    """One look.
+
+    unreadable: folders that could not be listed, below which all is as before, and those with files
+    that could not be looked at, straight in which all is.
+    """
 
     place: Place
     drops: Drops
@@ -197,7 +201,7 @@ class _Walk:
             path = todo.pop()
             before = self._before.get(drop_of(path), {})
             try:
-                folder, below = self._listed(path)
+                folder, below, is_whole = self._listed(path)
             except OSError as error:
                 if not path:
                     raise
@@ -207,6 +211,9 @@ class _Walk:
                 self._keep({p: f for p, f in before.items() if f"{p}/".startswith(f"{path}/")})
                 continue
             todo += below
+            if not is_whole:
+                self.unreadable.append(path)
+                folder = before.get(path) or Folder(path)
             if folder.names:
                 self._keep_folder(folder)
             for number, name in enumerate(folder.names):
@@ -222,20 +229,23 @@ class _Walk:
         for path, folder in folders.items():
             self.drops.setdefault(drop_of(path), {})[path] = folder
 
-    def _listed(self, path: str) -> tuple[Folder, list[str]]:
-        """Return the files in a folder, and the folders in it."""
-        folder, below = Folder(path), []
+    def _listed(self, path: str) -> tuple[Folder, list[str], bool]:
+        """Return the files in a folder, the folders in it, and whether those are all there are."""
+        folder, below, is_whole = Folder(path), [], True
         with os.scandir(f"{self._inbox}/{path}") as found:
             children = list(found)
         for child in children:
-            if child.is_dir(follow_symlinks=False):
-                below.append(f"{path}/{child.name}" if path else child.name)
-                continue
             try:
+                if child.is_dir(follow_symlinks=False):
+                    below.append(f"{path}/{child.name}" if path else child.name)
+                    continue
                 state = child.stat(follow_symlinks=False)
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue  # gone since its folder was read
+            except OSError:
+                is_whole = False
+                continue
             if stat.S_ISREG(state.st_mode):
                 folder.names.append(child.name)
                 folder.states.extend(Identity.of(state))
-        return folder, below
+        return folder, below, is_whole

@@ -51,7 +51,10 @@ class Event(StrEnum):
     INBOX_MISSING = "inbox.missing", "the inbox is not there; nothing is concluded from that"
     INBOX_BACK = "inbox.back", "the inbox is there again"
     INBOX_REPLACED = "inbox.replaced", "the inbox is another folder than before"
-    INBOX_UNREADABLE = "inbox.unreadable", "folders in the inbox cannot be listed"
+    INBOX_UNREADABLE = (
+        "inbox.unreadable",
+        "folders in the inbox, or files in them, cannot be looked at",
+    )
     WATCH_LOST = "watch.lost", "no events from the inbox; the listing goes on every poll_s"
     WATCH_STARTED = "watch.started", "events from the inbox shorten the wait"
     FILES_UNANNOUNCED = (

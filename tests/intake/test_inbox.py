@@ -16,6 +16,7 @@ from inbox_files import (
     put,
     remembered,
     unlistable,
+    unseen,
 )
 
 from dicomzarr_watch.intake.arrival import Rules, SeriesFile, SeriesKey, tally
@@ -239,6 +240,20 @@ def test_nothing_is_concluded_below_a_folder_that_may_not_be_listed(
     assert sight.unreadable == ("drop/closed",)
     assert sight.gone == ("drop/closed_not/2.dcm",)
     assert inbox.files() == {("drop", SERIES_UID): ["drop/closed/1.dcm"]}
+    assert (inbox.look(2.0).gone, peek.taken()) == ((), [])
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_gone(
+    inbox: Watched, folder: Path, peek: CountingPeek
+) -> None:
+    path = put(folder / "drop" / "1.dcm")
+    put(folder / "drop" / "2.dcm")
+    inbox.look(0.0)
+    peek.taken()
+    with unseen(path):
+        sight = inbox.look(1.0)
+    assert (sight.unreadable, sight.gone) == (("drop",), ())
+    assert inbox.files() == {("drop", SERIES_UID): ["drop/1.dcm", "drop/2.dcm"]}
     assert (inbox.look(2.0).gone, peek.taken()) == ((), [])
 
 

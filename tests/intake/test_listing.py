@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from array import array
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from inbox_files import after_listing, before_listing, identity, listed, put, unlistable
+from inbox_files import after_listing, before_listing, identity, listed, put, unlistable, unseen
 
 from dicomzarr_watch.archive.claim import LOCK
 from dicomzarr_watch.archive.disk import PROBE, STAGING
@@ -285,3 +286,40 @@ def test_no_two_files_share_drop_and_name(found: list[str]) -> None:
     assert len({(e.drop, e.name) for e in entries}) == len(entries)
     tops = {path.partition("/")[0] if "/" in path else None for path in found}
     assert len({e.drop for e in entries}) == len(tops)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("folder", ["a/b", "a", ""])
+def test_a_folder_with_a_file_that_cannot_be_looked_at_is_named_and_as_before(
+    tmp_path: Path, folder: str, number: int
+) -> None:
+    own, other = tmp_path / folder / "1.dcm", tmp_path / folder / "2.dcm"
+    below = put(tmp_path / folder / "below" / "3.dcm")
+    put(own)
+    put(other)
+    before = listed(tmp_path)
+    below.unlink()
+    other.unlink()
+    put(tmp_path / folder / "4.dcm")
+    put(tmp_path / folder / "below" / "5.dcm")
+    with unseen(own, number):
+        found = listing(tmp_path, before.drops)
+        anew = listed(tmp_path)
+    assert found is not None
+    assert found.unreadable == anew.unreadable == (folder,)
+    names = {str(Path(e.path).relative_to(folder)) for e in found.entries}
+    assert names == {"1.dcm", "2.dcm", "below/5.dcm"}
+    assert [Path(e.path).name for e in anew.entries] == ["5.dcm"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR])
+def test_a_file_of_which_the_system_says_that_it_is_not_there_is_gone(
+    tmp_path: Path, number: int
+) -> None:
+    put(tmp_path / "a" / "1.dcm")
+    put(tmp_path / "a" / "2.dcm")
+    before = listed(tmp_path)
+    with unseen(tmp_path / "a" / "2.dcm", number):
+        found = listing(tmp_path, before.drops)
+    assert found is not None
+    assert (found.unreadable, [e.path for e in found.entries]) == ((), ["a/1.dcm"])
