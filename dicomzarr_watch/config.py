@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -169,7 +170,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 def _not_apart(given: Mapping[str, Any]) -> list[str]:
     """Keep the folders apart: results must not be taken for input, whatever links lead to it.
 
-    Originals that are moved must not be taken for results or state either.
+    Nor must what is moved, rebuilt, published or known of it be taken for one another: each of the
+    places is cleared in its own way.
     """
     keys = ("inbox", "output", "state", "keep_reconstructed", "log_file", "move_to")
     wanted = {key: given.get(key, Settings.model_fields[key].default) for key in keys}
@@ -179,7 +181,7 @@ def _not_apart(given: Mapping[str, Any]) -> list[str]:
         if isinstance(place, str | Path)
     }
     pairs = [(key, "inbox") for key in folders if key != "inbox"]
-    pairs += [("move_to", other) for other in ("output", "state")]
+    pairs += combinations(("move_to", "keep_reconstructed", "state", "output"), 2)
     return [
         f"{key}: expected a place apart from the {other}, found one inside the other"
         for key, other in pairs

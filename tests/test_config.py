@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -217,8 +218,30 @@ def test_nothing_of_ours_is_inside_the_inbox_nor_it_inside_that(
     assert f"{key}: expected a place apart from the inbox" in problems(**flags)
 
 
+OWN = ("move_to", "keep_reconstructed", "state", "output")
+
+
+@pytest.mark.parametrize(("key", "other"), list(combinations(OWN, 2)))
+@pytest.mark.parametrize(
+    ("one", "within"), [("a", "a"), ("a/b", "a"), ("a", "a/b"), ("link/b", "a"), ("a", "link/b")]
+)
+def test_none_of_our_places_is_inside_another(
+    tmp_path: Path, key: str, other: str, one: str, within: str
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    flags: dict[str, Any] = {key: tmp_path / one, other: tmp_path / within}
+    assert f"{key}: expected a place apart from the {other}" in problems(**flags)
+
+
+def test_places_of_ours_beside_one_another_are_apart(tmp_path: Path) -> None:
+    flags: dict[str, Any] = {key: tmp_path / "all" / key for key in OWN}
+    assert loaded(**flags).output == tmp_path / "all" / "output"
+
+
 def test_the_default_places_are_apart_from_the_inbox_as_well() -> None:
     assert "state: expected a place apart from the inbox" in problems(inbox="/var/lib")
+    assert "state: expected a place apart from the output" in problems(output="/var/lib")
 
 
 @pytest.mark.parametrize("place", ["inbox2", "in", "inbo", "away/inbox", ".inbox"])
