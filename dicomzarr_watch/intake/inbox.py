@@ -91,6 +91,7 @@ class Inbox:
         self._peek = peek or Peeks()
         self._census = Census()
         self._place: Place | None = None
+        self._unsaid: set[str] = set()
         self._looked_s = float("-inf")
         self._open: dict[str, dict[SeriesKey, Arrival | None]] = {}
         self._changed_s: dict[str, float] = {}
@@ -139,7 +140,7 @@ class Inbox:
         if found is None:
             return Sight(None)
         changes = self._census.take_in(found.drops)
-        gone = changes.gone if self._is_same(found) else ()
+        gone = self._gone(found, changes.gone)
         self._place, self._looked_s = found.place, now_s
         self._try_again(now_s)
         self._reading = self._census.files()
@@ -156,14 +157,22 @@ class Inbox:
         sight = self._sight(ready, gone=gone)
         return replace(sight, unreadable=found.unreadable, new=changes.new)
 
-    def _is_same(self, found: Listing) -> bool:
-        """Tell whether this is the folder that was known; another says nothing of what was in it.
+    def _gone(self, found: Listing, missing: tuple[str, ...]) -> tuple[str, ...]:
+        """Return which files are not there any more, of those that are missing.
 
-        One with nothing in it as the daemon starts may be where a mount is missing.
+        Another folder with nothing in it may be where a mount is missing, also as the daemon
+        starts: what is missing there is said once anything is there.
         """
-        if self._place is None:
-            return bool(found.drops) or _has_anything(self.folder)
-        return found.place == self._place
+        if not found.drops and not _has_anything(self.folder):
+            if found.place == self._place:
+                return missing
+            self._unsaid.update(missing)
+            return ()
+        if not self._unsaid or found.unreadable:
+            return missing
+        here = {entry.path for entry in found.entries}
+        unsaid, self._unsaid = self._unsaid, set()
+        return tuple(sorted({*missing, *unsaid} - here))
 
     def read(self, most: int, is_enough: Callable[[], bool] = lambda: False) -> Sight:
         """Read the headers of at most so many files; judge the drops that are read to the end.

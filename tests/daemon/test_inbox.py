@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from daemon_process import HAMPERED, Daemon, once, running
-from drops import brought_back, document, dropped, fates
+from drops import brought_back, document, dropped, fates, made, put
 
 # minutes in all, and the fast suite is to stay under two
 pytestmark = pytest.mark.integration
@@ -59,6 +59,26 @@ def test_another_inbox_in_its_place_is_said_once_and_worked_on(tmp_path: Path) -
     assert brought_back(daemon.output / "a") == files
     assert brought_back(daemon.output / "b") == more
     assert set(fates(daemon.output / "a").values()) == {"archived"}
+
+
+def test_of_a_series_another_inbox_has_what_it_has(tmp_path: Path) -> None:
+    files = made(tmp_path / "made" / "a", 3)
+    with running(tmp_path) as daemon:
+        (daemon.inbox / "a").mkdir()
+        for name in ("0000.dcm", "0001.dcm"):
+            put(daemon, f"a/{name}", files[name])
+        daemon.wait("drop.finished")
+        (tmp_path / "made" / "a" / "0000.dcm").unlink()  # a disk that was elsewhere meanwhile
+        daemon.inbox.rename(tmp_path / "old")
+        (tmp_path / "made").rename(daemon.inbox)
+        daemon.wait("inbox.replaced")
+        daemon.wait("drop.finished", count=2)
+        assert daemon.stop() == 0
+    assert daemon.all("job.withdrawn") == []
+    assert [done["revision"] for done in daemon.all("job.done")] == [1, 2]
+    assert brought_back(daemon.output / "a") == files
+    account = document(daemon.output / "a" / "drop.json")["files"]
+    assert [file["path"] for file in account if not file.get("present", True)] == ["a/0000.dcm"]
 
 
 def test_without_events_the_listing_finds_files_every_poll_s_and_not_more_often(

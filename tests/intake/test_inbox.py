@@ -488,7 +488,7 @@ def test_a_look_while_a_backlog_is_read_finds_what_has_come_meanwhile(
     assert [one and one.files for one in found] == [4, 1]
 
 
-def test_of_another_folder_in_its_place_nothing_is_concluded_about_what_is_gone(
+def test_of_another_folder_with_nothing_in_it_nothing_is_concluded_about_what_is_gone(
     inbox: Watched, folder: Path
 ) -> None:
     put(folder / "drop" / "1.dcm")
@@ -503,6 +503,45 @@ def test_of_another_folder_in_its_place_nothing_is_concluded_about_what_is_gone(
     assert inbox.files() == {("drop", SERIES_UID): ["drop/1.dcm"]}
     (folder / "drop" / "1.dcm").unlink()
     assert inbox.look(3.0).gone == ("drop/1.dcm",)
+
+
+def test_what_is_not_in_another_folder_with_anything_in_it_is_gone(
+    inbox: Watched, folder: Path
+) -> None:
+    for name in ("drop/1.dcm", "drop/2.dcm", "other/1.dcm"):
+        put(folder / name)
+    inbox.look(0.0)
+    folder.rename(folder.with_name("old"))
+    put(folder / "drop" / "2.dcm")
+    put(folder / "drop" / "3.dcm")
+    assert inbox.look(1.0).gone == ("drop/1.dcm", "other/1.dcm")
+    assert inbox.files() == {("drop", SERIES_UID): ["drop/2.dcm", "drop/3.dcm"]}
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_what_went_while_a_mount_was_missing_is_gone_when_it_is_back(
+    folder: Path, *, is_known: bool
+) -> None:
+    for name in ("drop/1.dcm", "drop/2.dcm", "other/1.dcm"):
+        put(folder / name)
+    inbox = Watched(folder, RULES)
+    before = inbox.look(0.0).changed
+    folder.rename(folder.with_name("away"))
+    folder.mkdir()
+    if is_known:  # the daemon starts without the mount
+        inbox = Watched(folder, RULES, known=before)
+    for n in (1.0, 2.0):
+        assert inbox.look(n).gone == ()
+    folder.rmdir()
+    folder.with_name("away").rename(folder)
+    (folder / "drop" / "1.dcm").unlink()
+    put(folder / "drop" / "3.dcm")
+    with unlistable(folder / "other"):
+        assert inbox.look(3.0).gone == ()
+    assert inbox.look(4.0).gone == ("drop/1.dcm",)
+    names = ["drop/2.dcm", "drop/3.dcm"]
+    assert inbox.files() == {("drop", SERIES_UID): names, ("other", SERIES_UID): ["other/1.dcm"]}
+    assert inbox.look(5.0).gone == ()
 
 
 # --- what need not settle ---
