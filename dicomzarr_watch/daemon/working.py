@@ -187,11 +187,13 @@ class Working:
     def _due(self, now: float, room: int) -> _Due:
         """Return jobs that can start, and those on the way that cannot.
 
-        Of jobs that a daemon was lost over one runs at a time, to tell which of them it is. One
-        that only has to wait for others' room keeps its turn.
+        Of jobs of a series one runs at a time, as they write at the same place; of those that a
+        daemon was lost over as well, to tell which of them it is. One that only has to wait for
+        others' room keeps its turn.
         """
         found = _Due([], [], [])
         under_way = [*self._running.values()]
+        busy = {_key(attempt.job) for attempt in under_way}
         is_doubtful = any(attempt.job.losses for attempt in under_way)
         with closing(self._ledger.jobs.due(now)) as due:
             for job in due:
@@ -199,8 +201,8 @@ class Working:
                 tally = self._watching.tally(key)
                 if tally is None or tally.fingerprint != job.fingerprint:
                     found.outdated.append(job)
-                elif self._clearing.is_of(job.drop):
-                    continue  # files that it is about may just be going
+                elif key in busy or self._clearing.is_of(job.drop):
+                    continue  # others write there, or files that it is about may just be going
                 elif self._watching.is_complete(key) and not (job.losses and is_doubtful):
                     attempt = self._attempt(job)
                     if lack := self._room.lack([attempt.need]):
@@ -210,6 +212,7 @@ class Working:
                     if self._room.lack(needs):
                         break
                     found.fit.append(attempt)
+                    busy.add(key)
                     is_doubtful = is_doubtful or job.losses > 0
                 if len(found.fit) == room:
                     break
