@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,13 @@ def make_file(path: Path, *, is_new: bool = False) -> None:
     """
     path.touch(mode=FILE_MODE, exist_ok=not is_new)
     _close(path, FILE_MODE)
+
+
+def hand_over(path: Path) -> None:
+    """Give what was just made to the owner of the folder that it is in, if root made it."""
+    if os.geteuid() == 0:
+        above = path.parent.stat()
+        os.chown(path, above.st_uid, above.st_gid, follow_symlinks=False)
 
 
 def _close(path: Path, mode: int) -> None:

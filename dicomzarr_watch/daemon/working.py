@@ -67,6 +67,7 @@ class Working:
         self._bundles = bundles
         self._clearing = clearing
         self._is_jobs_turn = False
+        self._is_deaf = False
         self._running: dict[int, _Attempt] = {}
         self._pause = Pause(settings, log)
         self._room = Room(settings)
@@ -161,12 +162,28 @@ class Working:
         return drops
 
     def _grant_retries(self) -> None:
-        for number in wished_retries(self._settings.state):
-            job = self._ledger.jobs.get(number)
-            if job is not None and job.state is State.REJECTED:
-                job = self._ledger.jobs.retry(job)
-                self._log.info(Event.JOB_QUEUED, **told(job), files=job.files)
-            granted(self._settings.state, number)
+        """Queue what somebody wants to be tried again; say once if it is not to be known."""
+        try:
+            for number in wished_retries(self._settings.state):
+                granted(self._settings.state, number)
+                self._grant_retry(number)
+        except OSError as error:
+            if not self._is_deaf:
+                self._say_deaf(error)
+            self._is_deaf = True
+        else:
+            self._is_deaf = False
+
+    def _grant_retry(self, number: int) -> None:
+        job = self._ledger.jobs.get(number)
+        if job is not None and job.state is State.REJECTED:
+            job = self._ledger.jobs.retry(job)
+            self._log.info(Event.JOB_QUEUED, **told(job), files=job.files)
+
+    def _say_deaf(self, error: OSError) -> None:
+        found = error.strerror or "an error"
+        todo = "let this user list and write requests in the state folder; retry is not heard"
+        self._log.warning(Event.CHECK_FAILED, code="requests", found=found, todo=todo)
 
     def _claimed(self, room: int) -> list[_Attempt]:
         """Claim what is due; one job alone while it is to be seen whether the output is back."""

@@ -18,7 +18,7 @@ from typing import Final
 from dicomzarr_watch import lockfile, private
 from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.ledger import schema
+from dicomzarr_watch.ledger import requests, schema
 from dicomzarr_watch.ledger.damage import LEDGER, damage, damage_told, damaged, set_aside
 from dicomzarr_watch.ledger.database import Database
 from dicomzarr_watch.ledger.drop_table import Drops
@@ -69,6 +69,7 @@ class Ledger:
         with ExitStack() as undo:
             lock = _locked(state / "lock")
             undo.callback(os.close, lock)
+            requests.prepare(state)
             path = state / LEDGER
             code = damage(path)
             aside = set_aside(path, _mark()) if code else None

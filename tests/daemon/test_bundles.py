@@ -233,7 +233,6 @@ def test_over_a_limit_it_is_refused_and_tried_again_when_somebody_asks(tmp_path:
     (tmp_path / "inbox" / "a.zip").write_bytes(bundled(Form.ZIP, files))
     code, daemon = once(tmp_path, archive_max_members=2)
     assert (code, codes(daemon.output / "a")) == (1, {"a.zip": "archive-too-many"})
-    (daemon.state / "requests").mkdir()
     (daemon.state / "requests" / "retry.1").touch()
     code, daemon = once(tmp_path)
     assert (code, brought_back(daemon.output / "a")) == (0, files)
