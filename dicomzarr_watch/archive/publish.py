@@ -24,13 +24,13 @@ _CANNOT_EXCHANGE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
 
 
 def published(final: Path) -> Receipt | None:
-    """Return the receipt of what is visible under a final name, if anything is.
+    """Return the receipt of what is visible under a final name, if anything is; it is on disk then.
 
     Raises RejectError for what is none of ours, so that nothing of it is replaced.
     """
     recovered(final)
     try:
-        return Receipt.from_json(json.loads((final / DONE_JSON).read_bytes()))
+        found = Receipt.from_json(json.loads((final / DONE_JSON).read_bytes()))
     except FileNotFoundError:
         if not final.exists():
             return None
@@ -44,6 +44,9 @@ def published(final: Path) -> Receipt | None:
             todo="bring the result back from a copy, or move it away and retry",
             private=str(final),
         ) from error
+    else:
+        _put_names_on_disk(final)  # one who was killed may not have come to that
+        return found
     raise RejectError(
         "output-taken",
         expected="a free name, or a result with its done marker",
@@ -61,8 +64,8 @@ def publish(staged: Path, final: Path) -> None:
         _exchange(staged, final)
     else:
         staged.rename(final)
-    for folder in (final.parent, final.parent.parent, staged.parent):
-        sync(folder)
+    _put_names_on_disk(final)
+    sync(staged.parent)
 
 
 def recovered(final: Path) -> None:
@@ -82,6 +85,11 @@ def keep_evidence(staged: Path, output: Path, drop: str, folder: str) -> None:
     shutil.rmtree(place, ignore_errors=True)
     place.parent.mkdir(parents=True, exist_ok=True)
     staged.rename(place)
+
+
+def _put_names_on_disk(final: Path) -> None:
+    for folder in (final.parent, final.parent.parent):
+        sync(folder)
 
 
 def _exchange(staged: Path, final: Path) -> None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from dicomzarr_watch.archive.disk import write_durably
+from dicomzarr_watch.archive.disk import sync, write_durably
 from dicomzarr_watch.daemon.watching import Watching
 from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.intake.listing import Entry
@@ -108,6 +108,10 @@ class Reporting:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_durably(path, data)
             self._untold.add(drop)
+        else:
+            sync(path.parent)  # one who was killed may have come no further than the name
+        if not any(job.folder for job in jobs.values()):
+            sync(self._output)  # a drop with results has had its name put on disk with them
         self._failed.discard(drop)
         if is_quiet:
             if drop in self._untold:

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import pytest
 from daemon_process import COMMAND, begun, once, running
-from drops import brought_back, contents, dropped, late_slice, made
+from drops import brought_back, contents, dropped, fates, late_slice, made
 from judged import Tally, judgement
 from mounts import BALLAST, change, fill, mounted
-from supervised import RENAME, SYNC, Call, supervised
+from supervised import RENAME, SYNC, Call, Fault, killed, passed, supervised
+from syscalls import PASS, Verdict
 
 pytestmark = pytest.mark.integration
 
@@ -143,3 +144,46 @@ def test_a_revision_takes_the_place_of_the_old_one_in_one_step(tmp_path: Path) -
     number, series = _visible(calls)
     assert (calls[number].name, calls[number].arguments[4]) == ("renameat2", RENAME_EXCHANGE)
     assert brought_back(tmp_path / series.parent) == contents(tmp_path / "a")
+
+
+def test_a_result_that_is_found_is_put_on_disk_as_well(tmp_path: Path) -> None:
+    """One who was killed behind the rename has shown it, and no more."""
+    made(tmp_path / "a")
+    _, series = _visible(_calls(tmp_path))
+    again = _calls(tmp_path)
+    assert {call.kind for call in again} == {SYNC}
+    assert {call.path for call in again} >= {str(series.parent), "output"}
+
+
+def _accounted(place: Path, fault: Fault = passed) -> list[Call]:
+    """Run a daemon over a drop without results; return its calls about names in the output."""
+    with supervised(place) as supervisor:
+        supervisor.set(fault)
+        settings = SETTINGS | {"command": supervisor.command(*COMMAND)}
+        with begun(place, "--once", **settings) as daemon:
+            daemon.end()
+    calls = [call for call in supervisor.calls if not call.is_child]
+    return [call for call in calls if call.kind in (RENAME, SYNC) and call.where == "output"]
+
+
+def test_the_account_of_a_drop_is_on_disk_with_the_folder_that_was_made_for_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "inbox" / "a").mkdir(parents=True)
+    (tmp_path / "inbox" / "a" / "notes.txt").write_text("not an image")
+    shown = []
+
+    def kill_behind_the_rename(call: Call) -> Verdict:
+        if call.kind == RENAME and call.path == "output/a/drop.json":
+            shown.append(call)
+        elif call.kind == SYNC and call.path.startswith("output") and shown:
+            return killed(call)
+        return PASS
+
+    calls = _accounted(tmp_path, kill_behind_the_rename)
+    assert [call.path for call in calls[-2:]] == ["output/a/drop.json", "output/a"]
+    assert fates(tmp_path / "output" / "a") == {"a/notes.txt": "ignored"}
+    for _ in "killed", "not reported again":
+        found, calls = calls, _accounted(tmp_path)
+    assert [call.path for call in found] == ["output/a", "output"]
+    assert calls == []
