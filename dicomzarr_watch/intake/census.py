@@ -121,20 +121,32 @@ class Census:
                     folder.names.append(path.rpartition("/")[2])
                     folder.states.extend(identity)
 
-    def forget(self, path: str) -> None:
-        """Have a file that counts for nothing read again."""
-        place, _, name = path.rpartition("/")
-        number = self.drops[drop_of(place)][place].names.index(name)
-        self._counted[place][number] = UNREAD
-        self.unread[drop_of(place)] = None
+    def forget(self, paths: Iterable[str]) -> None:
+        """Have files that count for nothing read again."""
+        for _, place, number in self._those_of(paths):
+            self._counted[place][number] = UNREAD
+            self.unread[drop_of(place)] = None
 
-    def is_read(self, path: str) -> bool:
-        """Tell whether a file is there and has been read in the state that it is in."""
-        place, _, name = path.rpartition("/")
-        folder = self.drops.get(drop_of(place), {}).get(place)
-        if folder is None or name not in folder.names:
-            return False
-        return self._counted[place][folder.names.index(name)] is not UNREAD
+    def read_of(self, paths: Iterable[str]) -> Iterator[str]:
+        """Yield those of some files that are there and were read in the state that they are in."""
+        for path, place, number in self._those_of(paths):
+            if self._counted[place][number] is not UNREAD:
+                yield path
+
+    def _those_of(self, paths: Iterable[str]) -> Iterator[tuple[str, str, int]]:
+        """Yield those of some files that are there, with their folder and their number in it.
+
+        Each folder is gone through once, however many of its files are asked for.
+        """
+        wanted: dict[str, dict[str, str]] = {}
+        for path in paths:
+            place, _, name = path.rpartition("/")
+            wanted.setdefault(place, {})[name] = path
+        for place, by_name in wanted.items():
+            folder = self.drops.get(drop_of(place), {}).get(place, Folder(place))
+            for number, name in enumerate(folder.names):
+                if name in by_name:
+                    yield by_name[name], place, number
 
     def _compare(self, old: Folder, new: Folder, gone: list[str]) -> bool:
         """Carry over what files count for that are as they were; return whether any is not."""

@@ -289,10 +289,8 @@ class Inbox:
 
     def _try_again(self, now_s: float) -> None:
         """Have files read again that could not be; forget those that changed or are gone."""
-        self._again = {p: t for p, t in self._again.items() if self._census.is_read(p)}
-        for path, (_, at) in self._again.items():
-            if at <= now_s:
-                self._census.forget(path)
+        self._again = {path: self._again[path] for path in self._census.read_of(self._again)}
+        self._census.forget(path for path, (_, at) in self._again.items() if at <= now_s)
 
 
 def _uid(found: Peek) -> str | None:

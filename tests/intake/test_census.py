@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import islice
 
 from hypothesis import given
@@ -12,6 +13,8 @@ from dicomzarr_watch.intake.arrival import SeriesFile, SeriesKey, Tally, tally
 from dicomzarr_watch.intake.census import HUGE_FILES, Census, Remembered
 from dicomzarr_watch.intake.listing import LOOSE, Drops, Entry, Folder
 
+LONG_S = 2.0
+"""Of the processor's time: what is gone through once takes moments, else ten times that."""
 paths = st.sampled_from(("1", "2", "a/1", "a/2", "a/deep/1", "b/1"))
 # what a file says is read from its state, so that a change of the one is a change of the other
 states = st.builds(Identity, st.integers(0, 5), st.just(2), st.just(3), st.just(4))
@@ -78,7 +81,7 @@ def test_series_are_what_their_read_files_make_them(
             )
             read[entry.path] = entry.identity
         assert census.tallies == tallies(read)
-        assert {path for path in files if census.is_read(path)} == read.keys()
+        assert sorted(census.read_of([*files, *differing])) == sorted(read)
         assert census.unread.keys() >= {
             Entry(path, state).drop for path, state in files.items() if path not in read
         }
@@ -107,9 +110,20 @@ def test_a_file_that_is_forgotten_is_read_again(
 ) -> None:
     census = Census()
     census.remember(Remembered(path, state, None) for path, state in files.items())
-    path = data.draw(st.sampled_from(sorted(files)))
-    census.forget(path)
-    assert [folder.entry(n).path for _, folder, n in census.files()] == [path]
+    paths = data.draw(st.sets(st.sampled_from(sorted(files))))
+    census.forget(paths)
+    assert set(census.read_of(files)) == files.keys() - paths
+    assert {folder.entry(n).path for _, folder, n in census.files()} == paths
+
+
+def test_folders_are_gone_through_once_for_all_that_are_asked_for() -> None:
+    names = [f"drop/{number:05}" for number in range(20_000)]
+    census = Census()
+    census.remember(Remembered(path, Identity(1, 2, 3, 4), None) for path in names)
+    start_s = time.thread_time()
+    assert sum(1 for _ in census.read_of(names)) == len(names)
+    census.forget(names)
+    assert time.thread_time() - start_s < LONG_S
 
 
 def test_headers_of_a_huge_drop_are_read_after_those_of_others() -> None:
