@@ -66,8 +66,11 @@ def convert(work: Work, progress: Progress = lambda _stage, _bytes: None) -> Rec
 def _convert(work: Work, progress: Progress) -> Receipt:
     clock = _Clock()
     with opened(work.sources[0]) as stream:
-        folder = layout.series_folder(read_series(stream))
-    final = work.output / work.drop / folder
+        facts = read_series(stream)
+    results = work.output / work.drop
+    named = layout.series_folder(facts)
+    folder = publish.standing(results, named, facts.series_instance_uid)
+    final = results / folder
     previous = publish.published(final)
     with staging(work.output, work.drop, folder) as stage, Syncing() as syncing:
         sources = work.sources

@@ -213,6 +213,11 @@ def series_folder(facts: SeriesFacts) -> str:
     return f"{modality}-{number}-{uid}"
 
 
+def may_be_one(folder: str, other: str) -> bool:
+    """Tell whether two folders may be of one series: the hash of its UID ends the name of each."""
+    return folder.rpartition("-")[2] == other.rpartition("-")[2]
+
+
 def _cleaned(text: str) -> str:
     kept = "".join(c for c in text if c.isascii() and c.isalnum())
     return kept[:16] or "NA"

@@ -15,11 +15,12 @@ from typing import Final
 
 from dicomzarr_watch.archive.disk import make_durable, swap_names, sync
 from dicomzarr_watch.archive.document import Receipt
-from dicomzarr_watch.archive.layout import DONE_JSON
+from dicomzarr_watch.archive.layout import DONE_JSON, may_be_one
 from dicomzarr_watch.errors import RejectError
 
 EVIDENCE: Final = ".evidence"
 
+_ASIDE: Final = (".", ".previous")
 _CANNOT_EXCHANGE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
 
 
@@ -54,6 +55,23 @@ def published(final: Path) -> Receipt | None:
         todo="move what stands there away",
         private=str(final),
     )
+
+
+def standing(results: Path, folder: str, uid: str) -> str:
+    """Return the name that a series stands under in the results of a drop, else the one given.
+
+    folder: its name if it is new. One file's words are in it, and a late file may have others.
+    A copy that somebody made says by its done marker that it is called otherwise.
+    """
+    found = results.iterdir() if results.is_dir() else ()
+    names = {_in_place(path.name) for path in found}
+    for name in sorted(name for name in names if may_be_one(name, folder)):
+        recovered(results / name)
+        if (results / name / DONE_JSON).exists():
+            receipt = published(results / name)
+            if receipt and (receipt.series_instance_uid, receipt.folder) == (uid, name):
+                return name
+    return folder
 
 
 def publish(staged: Path, final: Path) -> None:
@@ -105,4 +123,11 @@ def _exchange(staged: Path, final: Path) -> None:
 
 
 def _aside(final: Path) -> Path:
-    return final.with_name(f".{final.name}.previous")
+    return final.with_name(f"{_ASIDE[0]}{final.name}{_ASIDE[1]}")
+
+
+def _in_place(name: str) -> str:
+    """Return a name as it was before it was moved aside, if it was."""
+    before, after = _ASIDE
+    is_aside = name.startswith(before) and name.endswith(after)
+    return name.removeprefix(before).removesuffix(after) if is_aside else name

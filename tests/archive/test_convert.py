@@ -147,6 +147,19 @@ def test_promise_5_late_files_make_a_revision_with_all_files_though_the_old_are_
     assert _nothing_but(tmp_path / "output", "drop")
 
 
+def test_promise_5_a_late_file_of_another_number_is_of_the_same_series(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    write_slice(files / "b.dcm", sop_uid=uid(1), SeriesNumber=5)
+    first = archived(files, tmp_path / "output")
+    old = contents(files)
+    shutil.rmtree(files)
+    write_slice(files / "a.dcm", sop_uid=uid(2), SeriesNumber=6, Modality="PT")
+    second = archived(files, tmp_path / "output")
+    assert (second.receipt.folder, second.receipt.revision) == (first.receipt.folder, 2)
+    assert _restored(second, tmp_path / "back") == old | contents(files)
+    assert [path.name for path in first.final.parent.iterdir()] == [first.receipt.folder]
+
+
 def test_a_revision_is_the_store_that_all_files_at_once_would_have_made(tmp_path: Path) -> None:
     whole = made(tmp_path / "at once", CASES["not only frames"].write)
     early = tmp_path / "files"

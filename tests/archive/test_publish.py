@@ -29,8 +29,8 @@ from dicomzarr_watch.archive.lines import as_json
 from dicomzarr_watch.errors import RejectError
 
 
-def _receipt(revision: int) -> Receipt:
-    return Receipt("1.2.3", "CT-1", "", revision, {"files": 1}, {"level": "off"}, (), {})
+def _receipt(revision: int, folder: str = "CT-1") -> Receipt:
+    return Receipt("1.2.3", folder, "", revision, {"files": 1}, {"level": "off"}, (), {})
 
 
 def _staged(output: Path, revision: int) -> Path:
@@ -118,6 +118,44 @@ def test_a_result_whose_done_marker_is_damaged_is_not_replaced(
     (final / "done.json").write_bytes(content)
     with pytest.raises(RejectError, match="receipt-damaged"):
         publish.published(final)
+
+
+def _result(results: Path, name: str, folder: str) -> None:
+    (results / name).mkdir(parents=True)
+    (results / name / DONE_JSON).write_bytes(as_json(_receipt(1, folder).as_json()))
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "found"),
+    [
+        ("CT-5-abc", "CT-5-abc", "CT-5-abc"),
+        (".CT-5-abc.previous", "CT-5-abc", "CT-5-abc"),  # a crash between two renames
+        ("copy-CT-5-abc", "CT-5-abc", "PT-6-abc"),
+        ("CT-5-abd", "CT-5-abd", "PT-6-abc"),
+    ],
+)
+def test_a_series_goes_on_where_it_stands_and_not_in_a_copy_of_that(
+    tmp_path: Path, name: str, folder: str, found: str
+) -> None:
+    _result(tmp_path, name, folder)
+    assert publish.standing(tmp_path, "PT-6-abc", "1.2.3") == found
+
+
+def test_a_series_of_another_uid_is_another_though_the_hashes_are_alike(tmp_path: Path) -> None:
+    _result(tmp_path, "CT-5-abc", "CT-5-abc")
+    assert publish.standing(tmp_path, "PT-6-abc", "1.2.4") == "PT-6-abc"
+
+
+def test_a_series_that_stands_under_two_names_goes_on_under_the_first(tmp_path: Path) -> None:
+    for name in ("CT-6-abc", "CT-5-abc"):
+        _result(tmp_path, name, name)
+    assert publish.standing(tmp_path, "CT-6-abc", "1.2.3") == "CT-5-abc"
+
+
+def test_without_results_a_series_is_called_as_it_says(tmp_path: Path) -> None:
+    (tmp_path / "CT-5-abc").touch()
+    for results in (tmp_path, tmp_path / "none", tmp_path / "CT-5-abc"):
+        assert publish.standing(results, "PT-6-abc", "1.2.3") == "PT-6-abc"
 
 
 def test_what_the_system_refuses_leaves_the_old_revision(
