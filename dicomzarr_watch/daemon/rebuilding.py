@@ -7,8 +7,10 @@ it was new; the archive then knows its bytes, so that nothing is converted twice
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,13 +34,21 @@ def known(output: Path, now: float) -> Iterator[Known]:
     silent = []
     for drop in drops:
         try:
-            yield _published(drop, *remembered(_document(drop / "drop.json")))
+            yield _published(drop, *remembered(_account(drop)))
         except _UNUSABLE:
             silent.append(drop)
     for drop in silent:
         found = _of_results(drop, now)
         if found[0]:
             yield found
+
+
+def _account(drop: Path) -> Any:
+    """Return drop.json; raises ValueError for that of another drop, which is in a copy of it."""
+    document = _document(drop / "drop.json")
+    if document["drop"] != drop.name:
+        raise ValueError("of another drop")
+    return document
 
 
 def _published(drop: Path, jobs: list[Job], files: list[FileRow]) -> Known:
@@ -50,6 +60,20 @@ def _published(drop: Path, jobs: list[Job], files: list[FileRow]) -> Known:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """A published series; is_copy: whether its done marker says that it is called otherwise.
+
+    sizes: of its files by their names.
+    """
+
+    folder: str
+    uid: str
+    revision: int
+    sizes: dict[str, int]
+    is_copy: bool
+
+
 def _of_results(drop: Path, now: float) -> Known:
     """Return what the results of a drop say that nobody accounts for.
 
@@ -58,31 +82,50 @@ def _of_results(drop: Path, now: float) -> Known:
     jobs: list[Job] = []
     files: list[FileRow] = []
     above = "" if drop.name == LOOSE else f"{drop.name}/"
-    for place in sorted(drop.glob("[!.]*/done.json")):
-        try:
-            done, series = _document(place), _document(place.with_name("series.json"))
-            uid, revision = done["series"]["SeriesInstanceUID"], int(done["revision"])
-            number = -len(jobs) - 1
-            own = [
-                # if it is in the inbox, it is found there in another state
-                FileRow(
-                    above + row["name"],
-                    drop.name,
-                    Identity(row["size"], 0, 0, 0),
-                    Kind.DICOM,
-                    uid,
-                    job=number,
-                    gone_at=now,
-                )
-                for row in series["files"]
-            ]
-            size = sum(file.identity.size for file in own)
-        except _UNUSABLE:
-            continue
-        job = Job(number, drop.name, uid, "rebuilt", len(own), size, State.DONE)
-        jobs.append(replace(job, code="done", folder=place.parent.name, revision=revision))
-        files += own
+    for number, result in enumerate(_results(drop), 1):
+        count, total = len(result.sizes), sum(result.sizes.values())
+        ours = f"rebuilt {result.folder}"
+        job = Job(-number, drop.name, result.uid, ours, count, total, State.DONE, code="done")
+        jobs.append(replace(job, folder=result.folder, revision=result.revision))
+        files += [
+            # if it is in the inbox, it is found there in another state
+            FileRow(
+                above + name,
+                drop.name,
+                Identity(size, 0, 0, 0),
+                Kind.DICOM,
+                result.uid,
+                job=-number,
+                gone_at=now,
+            )
+            for name, size in result.sizes.items()
+        ]
     return jobs, files
+
+
+def _results(drop: Path) -> list[_Result]:
+    """Return the series of a drop, the copies that somebody made last; no copy of one of them."""
+    found = []
+    for place in sorted(drop.glob("[!.]*/done.json")):
+        with suppress(*_UNUSABLE):
+            found.append(_result(place))
+    own = {result.uid for result in found if not result.is_copy}
+    return sorted(
+        (result for result in found if not (result.is_copy and result.uid in own)),
+        key=lambda result: result.is_copy,
+    )
+
+
+def _result(place: Path) -> _Result:
+    done, series = _document(place), _document(place.with_name("series.json"))
+    said, folder = done["series"], place.parent.name
+    return _Result(
+        folder,
+        said["SeriesInstanceUID"],
+        int(done["revision"]),
+        {os.fsdecode(row["name"]): int(row["size"]) for row in series["files"]},
+        said["folder"] != folder,
+    )
 
 
 def _document(path: Path) -> Any:

@@ -163,6 +163,12 @@ class Jobs:
         values = (number, os.fsencode(job.drop), *what, *_changing(job))
         return replace(job, id=self._database.tell(_INSERT, *values))
 
+    def remember(self, job: Job) -> int:
+        """Take in a job as it was known elsewhere, if it is not known; return its number here."""
+        of_series = self.select(drop=job.drop, series_uid=job.series_uid)
+        same = next((j for j in of_series if j.fingerprint == job.fingerprint), None)
+        return (same or self.insert(job)).id
+
     def _next_turn(self, drop: str) -> int:
         of_drop = "SELECT max(turn) FROM jobs WHERE drop_name = ? AND state = ?"
         found = (self._database.one(of_drop, os.fsencode(drop), state) for state in ACTIVE)

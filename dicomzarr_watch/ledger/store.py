@@ -155,7 +155,7 @@ class Ledger:
     def _remember(self, drops: Iterable[Remembered]) -> None:
         counts: Counter[str] = Counter()
         for jobs, files in drops:
-            numbers = {job.id: self.jobs.insert(job).id for job in jobs}
+            numbers = {job.id: self.jobs.remember(job) for job in jobs}
             self.files.remember(files, numbers)
             counts.update(drops=1, jobs=len(jobs), files=len(files))
         self.rebuilt = dict(counts)
