@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicomzarr_watch.archive.work import KeepEncoded, Level, Source, Work
+from dicomzarr_watch.config import overlap
 from dicomzarr_watch.errors import RejectError
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.listing import listing
@@ -33,8 +34,16 @@ def batch(
 ) -> Batch:
     """Find the series in folders and files; a folder's name is its drop.
 
-    Raises RejectError if a place is not there, or if two places have the same name.
+    Raises RejectError if a place is not there, if two places have the same name, or if rebuilt
+    files are to be left among results.
     """
+    if keep_reconstructed and overlap(keep_reconstructed.resolve(), output.resolve()):
+        raise RejectError(
+            "not-apart",
+            expected="a folder for rebuilt files apart from the output",
+            found="one inside the other",
+            todo="name another with --keep-reconstructed",
+        )
     series: dict[tuple[str, str], list[Source]] = defaultdict(list)
     others: list[tuple[str, str]] = []
     peek = Peeks()

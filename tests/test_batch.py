@@ -43,6 +43,13 @@ def test_a_work_says_what_is_to_be_done_with_files_in_the_state_they_are_in(
     assert (source.path, source.identity) == (path, Identity.of(path.stat()))
 
 
+@pytest.mark.parametrize("place", [".", "output", "output/rebuilt"])
+def test_rebuilt_files_are_left_apart_from_results(tmp_path: Path, place: str) -> None:
+    output = tmp_path / "output"
+    with pytest.raises(RejectError, match="not-apart"):
+        batch([], output, level=Level.EXACT, keep_reconstructed=tmp_path / place)
+
+
 def test_files_in_no_series_are_named_with_their_kind(tmp_path: Path) -> None:
     put(tmp_path / "drop" / "1.dcm")
     put(tmp_path / "drop" / "deep" / "readme.txt", b"hello")

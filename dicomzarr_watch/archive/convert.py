@@ -264,13 +264,12 @@ class _Draft:
         level = self.work.verify
         if level is Level.OFF:
             return _Checked({"level": level.value})
-        keep_in = self.work.keep_reconstructed
         with self.clock("verify"):
             store = Store(self.stage / "new" / layout.STORE_NAME)
             verdict = verify.verdict(
                 store,
                 self._hashes(plan, written),
-                keep_in=keep_in / self.work.drop / self.folder if keep_in else None,
+                keep_in=self._kept_in(),
                 threads=self.work.threads,
                 place=place,
                 progress=lambda count: self.progress("verify", count),
@@ -290,6 +289,14 @@ class _Draft:
         disagreeing = verdict.looks.get(Look.DISAGREES, ())
         found = (Finding(Look.DISAGREES.value, disagreeing),) if disagreeing else ()
         return _Checked(said, frozenset(odd), found)
+
+    def _kept_in(self) -> Path | None:
+        """Return the folder to leave rebuilt files in, without those of an earlier revision."""
+        if self.work.keep_reconstructed is None:
+            return None
+        place = self.work.keep_reconstructed / self.work.drop / self.folder
+        shutil.rmtree(place, ignore_errors=True)
+        return place
 
     def _testimony(
         self, store: Store, plan: Plan, instances: list[Instance], written: Written

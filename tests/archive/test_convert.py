@@ -443,6 +443,18 @@ def test_reconstructed_files_are_left_where_the_settings_say(tmp_path: Path) -> 
     assert contents(tmp_path / "kept" / "drop" / done.receipt.folder) == contents(done.files)
 
 
+def test_of_reconstructed_files_those_of_the_last_revision_are_left(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    made(tmp_path, lambda folder: slices(folder, 1), keep_reconstructed=kept)
+    files = tmp_path / "files"
+    old = (files / "001.dcm").read_bytes()
+    (files / "001.dcm").unlink()
+    slices(files / "001.dcm", 2, size=6)
+    done = archived(files, tmp_path / "output", keep_reconstructed=kept)
+    expected = contents(files) | {"001.dcm~1": old}
+    assert contents(kept / "drop" / done.receipt.folder) == expected
+
+
 def test_what_was_noticed_before_stands_in_the_receipt(tmp_path: Path) -> None:
     noticed = Finding("gap-hold-ran-out", detail="2 of 5")
     done = made(tmp_path, CASES["truncated"].write, findings=(noticed,))
