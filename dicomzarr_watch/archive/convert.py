@@ -270,6 +270,7 @@ class _Draft:
                 store,
                 self._hashes(plan, written),
                 keep_in=self._kept_in(),
+                temporary=self.stage,
                 threads=self.work.threads,
                 place=place,
                 progress=lambda count: self.progress("verify", count),

@@ -62,6 +62,7 @@ def verdict(
     expected: Mapping[str, bytes] | None = None,
     *,
     keep_in: Path | None = None,
+    temporary: Path | None = None,
     threads: int = THREADS,
     place: Executor | None = None,
     progress: Callable[[int], None] = lambda _: None,
@@ -72,7 +73,8 @@ def verdict(
 
     expected: name to SHA-256 of the original; without it the store's own hashes are used, with
     it they must agree as well, and no file may be missing or too many.
-    keep_in: a folder to leave the rebuilt files in. place: where frames are decoded.
+    keep_in: a folder to leave the rebuilt files in. temporary: one for large files that are looked
+    at again; the system's without it. place: where frames are decoded.
     """
     names = {file.name for file in store.files}
     odd = [] if expected is None else sorted(names ^ expected.keys())
@@ -84,7 +86,9 @@ def verdict(
             size = sum(store.sample_bytes(f) for f in store.files if f.is_kept_twice)
             place = stack.enter_context(decoding(size, threads))
         rebuilding = stack.enter_context(pool(min(_many(threads), len(whole)), "rebuild"))
-        checked = rebuilding.map(partial(_checked, store, wanted, keep_in, place), whole)
+        spill = None if temporary is None else os.fspath(temporary)
+        check = partial(_checked, store, wanted, keep_in, place, temporary=spill)
+        checked = rebuilding.map(check, whole)
         for found in chain.from_iterable(checked):
             if not found.is_same or found.look is Look.WRONG:
                 odd.append(found.file.name)
@@ -109,6 +113,8 @@ def _checked(
     keep_in: Path | None,
     place: Executor,
     files: Sequence[StoredFile],
+    *,
+    temporary: str | None,
 ) -> list[_Checked]:
     """Rebuild some files and compare their hashes, and what else there is to be compared."""
     found: list[tuple[StoredFile, bool, Sequence[Asked]]] = []
@@ -116,7 +122,7 @@ def _checked(
     twice = [file for file in files if file.is_kept_twice]
     with closing(store.samples_of(*twice)) as stored:
         for file, pieces in store.rebuilt(files):
-            with SpooledTemporaryFile(_IN_MEMORY_BYTES) as content:
+            with SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=temporary) as content:
                 kept = _kept(keep_in, file, pieces) if keep_in else pieces
                 sha256 = _sha256(_copied(content, kept) if file.is_kept_twice else kept)
                 is_same = sha256 == file.sha256 == wanted.get(file.name)

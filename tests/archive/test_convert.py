@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from archive_cases import (
 from dicom_files import write_series, write_slice
 from numcodecs import Zstd
 
-from dicomzarr_watch.archive import blob, chunk
+from dicomzarr_watch.archive import blob, chunk, verify
 from dicomzarr_watch.archive.convert import convert
 from dicomzarr_watch.archive.publish import EVIDENCE
 from dicomzarr_watch.archive.reader import Store
@@ -453,6 +454,17 @@ def test_of_reconstructed_files_those_of_the_last_revision_are_left(tmp_path: Pa
     done = archived(files, tmp_path / "output", keep_reconstructed=kept)
     expected = contents(files) | {"001.dcm~1": old}
     assert contents(kept / "drop" / done.receipt.folder) == expected
+
+
+def test_a_conversion_takes_no_room_but_on_its_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a full disk says nothing of which, all jobs would wait for room on the output."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    monkeypatch.setattr(verify, "_IN_MEMORY_BYTES", 1)
+    done = made(tmp_path, CASES["JPEG2000.dcm"].write)
+    assert done.receipt.counts["frames"] == 1
+    assert _nothing_but(tmp_path / "output", "drop")
 
 
 def test_what_was_noticed_before_stands_in_the_receipt(tmp_path: Path) -> None:
