@@ -20,6 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, ParamSpec, TypeVar
 
 from dicomzarr_watch.dicom.pixels import NotDecodedError
+from dicomzarr_watch.errors import RetryError, from_child_error
 
 WORTH_BYTES: Final = 32 << 20
 """So many bytes of samples take longer to decode than processes take to start."""
@@ -38,7 +39,8 @@ T = TypeVar("T")
 def decoding(sample_bytes: int, threads: int) -> Iterator[Executor]:
     """Give a place to decode so many bytes of samples, up to `threads` frames at a time.
 
-    What is submitted there raises NotDecodedError if its process ends.
+    What is submitted there raises NotDecodedError if its process ends, RetryError if there can be
+    none.
     """
     if threads > 1 and sample_bytes >= WORTH_BYTES:
         place: Executor = Processes(threads)
@@ -54,10 +56,13 @@ class Processes(Executor):
     """Processes that call one function at a time each; to be made before other threads are."""
 
     def __init__(self, count: int) -> None:
-        self._idle: SimpleQueue[_Process] = SimpleQueue()
+        self._idle: SimpleQueue[_Process | None] = SimpleQueue()
         _trim()
         for _ in range(count):
-            self._idle.put(_Process())
+            process = None
+            with suppress(RetryError):  # a call tries again
+                process = _Process()
+            self._idle.put(process)
         self._threads = ThreadPoolExecutor(count, "decode")
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -67,10 +72,11 @@ class Processes(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes that are idle; without `wait`, others end with this process."""
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
-        idle: list[_Process] = []
+        found: list[_Process | None] = []
         with suppress(Empty):
             while True:
-                idle.append(self._idle.get_nowait())
+                found.append(self._idle.get_nowait())
+        idle = [process for process in found if process]
         for process in idle:  # their memory goes while the others are told
             process.kill()
         for process in idle:
@@ -79,13 +85,19 @@ class Processes(Executor):
     def _called(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
         process = self._idle.get()
         try:
-            return process.call(function, args, kwargs)
-        except (EOFError, OSError) as error:  # it let go of its pipe as it died
-            process.end()
-            process = _Process()
-            raise NotDecodedError("the decoder ended its process") from error
+            process = process or _Process()
+            try:
+                is_done, answer = process.answer(function, args, kwargs)
+            except (EOFError, OSError) as error:  # it let go of its pipe as it died
+                process.end()
+                process = None
+                raise NotDecodedError("the decoder ended its process") from error
         finally:
             self._idle.put(process)
+        if not is_done:
+            raise answer
+        found: T = answer
+        return found
 
 
 def _keep_memory() -> None:
@@ -107,27 +119,33 @@ class _Process:
     """A copy of this process that waits for calls, and ends with it."""
 
     def __init__(self) -> None:
-        self._calls, theirs = Pipe()
-        with warnings.catch_warnings():
-            # of threads that a copy does not have; ours hold no lock that a decoder needs
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self._id = os.fork()
+        """Fork; raises RetryError if the system has no room for it."""
+        try:
+            self._calls, theirs = Pipe()
+            with warnings.catch_warnings():
+                # of threads that a copy does not have; ours hold no lock that a decoder needs
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._id = os.fork()
+        except OSError as error:
+            raise from_child_error(error) from error
         if self._id == 0:
             _serve(theirs)
         theirs.close()
 
-    def call(self, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+    def answer(self, function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[bool, Any]:
+        """Return whether a call was done, and what it returned or raised.
+
+        Raises EOFError or OSError if the process ends; nothing else of it does.
+        """
         self._calls.send((function, args, kwargs))
-        is_done, answer = self._calls.recv()
-        if not is_done:
-            raise answer
-        found: T = answer
+        found: tuple[bool, Any] = self._calls.recv()
         return found
 
     def kill(self) -> None:
         os.kill(self._id, signal.SIGKILL)
 
     def end(self) -> None:
+        """End it and put it away; its number may be another's from then on."""
         self.kill()
         self._calls.close()
         os.waitpid(self._id, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from dicomzarr_watch.archive.verify import verdict
 from dicomzarr_watch.archive.work import Finding
 from dicomzarr_watch.dicom.frames import FrameRun, Samples
 from dicomzarr_watch.dicom.pixels import NotDecodedError, decode, seen
+from dicomzarr_watch.errors import RetryError
 
 ENCODED = [
     "JPEG2000.dcm",
@@ -95,6 +97,58 @@ def test_a_process_that_ends_costs_one_call_and_another_takes_its_place() -> Non
         for future in died:
             with pytest.raises(NotDecodedError, match="ended its process"):
                 future.result()
+
+
+def _lack() -> None:
+    raise FileNotFoundError
+
+
+def test_what_the_system_says_in_a_call_is_no_end_of_its_process() -> None:
+    with Processes(1) as processes:
+        before = processes.submit(_process).result()
+        with pytest.raises(FileNotFoundError):
+            processes.submit(_lack).result()
+        assert processes.submit(_process).result() == before
+
+
+def _refuse_to_fork() -> int:
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def test_a_process_that_cannot_be_replaced_is_made_anew_once_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the number of the one that ended, which may be another's by then, is not signalled."""
+    kill, killed = os.kill, list[int]()
+
+    def recorded(process: int, number: int) -> None:
+        killed.append(process)
+        kill(process, number)
+
+    with Processes(1) as processes:
+        first = processes.submit(_process).result()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fork", _refuse_to_fork)
+            with pytest.raises(NotDecodedError, match="ended its process"):
+                processes.submit(_die).result()
+            patch.setattr(os, "kill", recorded)
+            with pytest.raises(RetryError, match="no-child"):
+                processes.submit(_doubled, 2).result()
+        monkeypatch.setattr(os, "kill", recorded)
+        assert processes.submit(_doubled, 2).result() == 4
+    assert first not in killed
+
+
+def test_without_room_for_processes_nothing_is_decoded_and_nothing_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fork", _refuse_to_fork)
+        processes = Processes(2)
+        with pytest.raises(RetryError, match="EAGAIN"):
+            processes.submit(_doubled, 2).result()
+    with processes:
+        assert processes.submit(_doubled, 2).result() == 4
 
 
 def test_no_process_is_left() -> None:
