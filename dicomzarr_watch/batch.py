@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dicomzarr_watch.archive.names import set_apart
 from dicomzarr_watch.archive.work import KeepEncoded, Level, Source, Work
 from dicomzarr_watch.config import overlap
 from dicomzarr_watch.errors import RejectError
@@ -34,6 +35,8 @@ def batch(
 ) -> Batch:
     """Find the series in folders and files; a folder's name is its drop.
 
+    A file is taken once, however often it is named.
+
     Raises RejectError if a place is not there, if two places have the same name, or if rebuilt
     files are to be left among results.
     """
@@ -47,10 +50,14 @@ def batch(
     series: dict[tuple[str, str], list[Source]] = defaultdict(list)
     others: list[tuple[str, str]] = []
     peek = Peeks()
+    taken: set[tuple[str, Path]] = set()
     for place in _distinct(places):
         drop, sources, passed_over = _sources(place)
         others += passed_over
         for source in sources:
+            if (drop, source.path) in taken:
+                continue
+            taken.add((drop, source.path))
             found = peek(source.path)
             if found.kind is Kind.DICOM:
                 series[drop, found.series_uid].append(source)
@@ -59,7 +66,7 @@ def batch(
     works = tuple(
         Work(
             drop=drop,
-            sources=tuple(sorted(sources, key=lambda s: s.name)),
+            sources=_apart(sources),
             output=output,
             verify=level,
             keep_reconstructed=keep_reconstructed,
@@ -69,6 +76,17 @@ def batch(
         for (drop, _), sources in sorted(series.items())
     )
     return Batch(works, tuple(others))
+
+
+def _apart(sources: Iterable[Source]) -> tuple[Source, ...]:
+    """Sort by name, and set apart what single files have in common, from folders of one name."""
+    found = sorted(sources, key=lambda s: s.name)
+    names = set_apart((), (source.name for source in found), "~2")
+    apart = (
+        source if source.name == name else replace(source, name=name)
+        for source, name in zip(found, names, strict=True)
+    )
+    return tuple(sorted(apart, key=lambda s: s.name))
 
 
 def _distinct(places: Iterable[Path]) -> list[Path]:
@@ -87,9 +105,9 @@ def _distinct(places: Iterable[Path]) -> list[Path]:
 
 def _sources(place: Path) -> tuple[str, list[Source], list[tuple[str, str]]]:
     """Return the drop, the files to look at, and what is passed over with its kind."""
-    place = place.absolute()
+    place, root = place.absolute(), place.resolve()
     if place.is_file():
-        source = Source(place.name, place.resolve(), Identity.of(place.stat()))
+        source = Source(place.name, root, Identity.of(place.stat()))
         return _drop(place.parent), [source], []
     found = listing(place)
     if found is None:
@@ -99,10 +117,11 @@ def _sources(place: Path) -> tuple[str, list[Source], list[tuple[str, str]]]:
     passed_over = [(e.path, Kind.TEMPORARY.value) for e in found.entries if e.is_temporary]
     passed_over += [(folder or ".", Kind.UNREADABLE.value) for folder in found.unreadable]
     entries = [entry for entry in found.entries if not entry.is_temporary]
-    sources = [Source(e.path, place / e.path, e.identity) for e in entries]
+    sources = [Source(e.path, root / e.path, e.identity) for e in entries]
     return _drop(place), sources, passed_over
 
 
 def _drop(folder: Path) -> str:
-    """Return a folder's name; `..` is none."""
-    return folder.resolve().name if folder.name == ".." else folder.name
+    """Return a folder's name; `..` is none, nor is what is hidden, as our own folders are."""
+    name = folder.resolve().name if folder.name == ".." else folder.name
+    return name if name and not name.startswith(".") else f"_{name[1:]}"

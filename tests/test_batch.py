@@ -101,6 +101,32 @@ def test_a_drop_is_a_name_however_the_place_is_written(
     assert {work.drop for work in found(Path(place)).works} == {drop}
 
 
+@pytest.mark.parametrize(
+    ("name", "drop"), [(".staging", "_staging"), (".evidence", "_evidence"), ("...", "_..")]
+)
+def test_a_hidden_folder_is_a_drop_that_is_seen(tmp_path: Path, name: str, drop: str) -> None:
+    path = put(tmp_path / name / "1.dcm")
+    for place in (path, path.parent):
+        assert [names(work) for work in found(place).works] == [(drop, ["1.dcm"])]
+
+
+def test_a_file_is_taken_once_however_it_is_named(tmp_path: Path) -> None:
+    path = put(tmp_path / "drop" / "1.dcm")
+    notes = put(tmp_path / "drop" / "notes.txt", b"hello")
+    again = tmp_path / "drop" / ".." / "drop"
+    twice = found(path.parent, path, again / "1.dcm", again, notes)
+    assert [names(work) for work in twice.works] == [("drop", ["1.dcm"])]
+    assert twice.others == (("notes.txt", "not-dicom"),)
+
+
+def test_files_of_one_name_from_folders_of_one_name_are_set_apart(tmp_path: Path) -> None:
+    paths = [put(tmp_path / above / "ct" / "1.dcm") for above in "abc"]
+    deep = put(tmp_path / "d" / "ct" / "1.dcm" / "2.dcm")
+    (work,) = found(*paths, deep.parent.parent).works
+    assert names(work) == ("ct", ["1.dcm", "1.dcm~2", "1.dcm~2~2", "1.dcm~2~2~2/2.dcm"])
+    assert {source.path for source in work.sources} == {*paths, deep}
+
+
 def test_files_without_a_series_uid_make_up_one_work(tmp_path: Path) -> None:
     put(tmp_path / "drop" / "DICOMDIR", dicom(""))
     put(tmp_path / "drop" / "broken", dicom("")[:150])
