@@ -67,6 +67,13 @@ def _octal(value: str) -> str:
 
 
 Umask = Annotated[str, AfterValidator(_octal)]
+MOST_WORKERS: Final = 256
+LONGEST_JOB_S: Final = 1_000_000
+"""poll(2) counts milliseconds in 31 bits."""
+
+
+def _processors() -> int:
+    return min(os.cpu_count() or 1, MOST_WORKERS)
 
 
 def _memory_bytes() -> int:
@@ -96,8 +103,8 @@ class Settings(BaseModel):
     archive_max_bytes: int = Field(100_000_000_000, ge=1)
     archive_max_ratio: float = Field(200.0, ge=1)
 
-    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
-    job_timeout_s: float = Field(3600.0, gt=0)
+    workers: int = Field(default_factory=_processors, ge=1, le=MOST_WORKERS)
+    job_timeout_s: float = Field(3600.0, gt=0, le=LONGEST_JOB_S)
     job_memory_bytes: int = Field(default_factory=_memory_bytes, ge=0)
     max_attempts: int = Field(3, ge=1)
     retry_max_s: float = Field(300.0, gt=0)

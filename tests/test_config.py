@@ -4,6 +4,7 @@ import os
 import re
 import tomllib
 from itertools import combinations
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,20 @@ def test_a_state_folder_that_is_no_path_is_a_wrong_setting(value: str) -> None:
     assert error.value.code == "settings-wrong"
 
 
+@pytest.mark.parametrize(("processors", "workers"), [(384, 256), (256, 256), (2, 2), (None, 1)])
+def test_there_are_as_many_workers_as_processors_up_to_what_may_be_set(
+    monkeypatch: pytest.MonkeyPatch, processors: int | None, workers: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    assert loaded().workers == workers
+
+
+def test_the_longest_job_can_be_waited_for() -> None:
+    reader, writer = Pipe(duplex=False)
+    writer.close()
+    assert reader.poll(loaded("job_timeout_s = 1_000_000").job_timeout_s)
+
+
 def test_settings_do_not_change() -> None:
     found = loaded()
     with pytest.raises(ValidationError, match="frozen"):
@@ -118,6 +133,10 @@ def test_settings_do_not_change() -> None:
         ("poll_s = 0", "poll_s: Input should be greater than 0, found 0"),
         ("workers = 0", "workers: Input should be greater than or equal to 1, found 0"),
         ("workers = 257", "workers: Input should be less than or equal to 256, found 257"),
+        (
+            "job_timeout_s = 1_000_001",
+            "job_timeout_s: Input should be less than or equal to 1000000, found 1000001",
+        ),
         ("max_attempts = 0", "max_attempts: Input should be greater than or equal to 1, found 0"),
         (
             'verify = "exactly"',
@@ -304,7 +323,3 @@ def test_the_example_is_valid_as_it_stands_and_with_every_key_set() -> None:
     assert load(EXAMPLE, environment={}, flags={}).settle_s == 10.0
     everything = load(environment={}, flags=example())
     assert everything.log_file == Path(example()["log_file"])
-
-
-def test_as_many_conversions_run_by_default_as_there_are_processors() -> None:
-    assert loaded().workers == os.cpu_count()
