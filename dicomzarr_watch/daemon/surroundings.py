@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import resource
 import shutil
 import tempfile
@@ -33,6 +34,9 @@ REMOTE: Final = frozenset(
 )
 """File systems that others change without this machine's kernel seeing it; so do those of FUSE."""
 
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
+"""As a space stands in the kernel's list of mounts, and what else could be taken for its form."""
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -54,7 +58,7 @@ class Check:
 
 def mounts() -> str:
     """Return what is mounted where, as the kernel tells it."""
-    return Path("/proc/self/mountinfo").read_text("utf-8", "replace")
+    return os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
 
 
 def checks(settings: Settings, mounted: str, *, is_thorough: bool = False) -> Iterator[Check]:
@@ -81,10 +85,10 @@ def checks(settings: Settings, mounted: str, *, is_thorough: bool = False) -> It
 def file_system(path: Path, mounts: str) -> str:
     """Return the kind of file system a path is on, from the text of `mounts`."""
     kinds = {}
-    for line in mounts.splitlines():
+    for line in filter(None, mounts.split("\n")):
         before, _, after = line.partition(" - ")
-        place = before.split()[4].encode().decode("unicode_escape")  # spaces stand as \040
-        kinds[Path(place)] = after.split()[0]
+        place = _OCTAL.sub(lambda found: chr(int(found[1], 8)), before.split(" ")[4])
+        kinds[Path(place)] = after.split(" ")[0]
     return next((kinds[p] for p in (path, *path.parents) if p in kinds), "")
 
 

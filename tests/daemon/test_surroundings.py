@@ -25,6 +25,8 @@ MOUNTS = """\
 23 22 0:21 / /proc rw,nosuid - proc proc rw
 30 22 0:44 / /srv/in\\040box rw shared:7 - nfs4 server:/export rw
 31 30 0:45 / /srv/in\\040box/local rw - tmpfs tmpfs rw
+33 22 0:47 / /mnt/B\u00fcro\u3000A\x85B rw - nfs4 server:/export rw
+34 22 0:48 / /mnt/\udcff\\134x rw - cifs server rw
 32 22 0:46 / /mnt/sshfs rw - fuse.sshfs host: rw
 """
 
@@ -38,6 +40,8 @@ MOUNTS = """\
         ("/srv/in box/drop/slice", "nfs4", True),
         ("/srv/in boxes", "ext4", False),
         ("/srv/in box/local/drop", "tmpfs", False),
+        ("/mnt/B\u00fcro\u3000A\x85B/inbox", "nfs4", True),
+        ("/mnt/\udcff\\x", "cifs", True),
         ("/mnt/sshfs/x", "fuse.sshfs", True),
     ],
 )
