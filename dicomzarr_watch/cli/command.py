@@ -6,6 +6,7 @@ Exit codes: 0 all well, 1 something was rejected or differs, 2 usage, 78 setting
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Annotated, Final
@@ -15,6 +16,7 @@ import typer
 from dicomzarr_watch import __version__, config, console
 from dicomzarr_watch.archive.work import Level
 from dicomzarr_watch.errors import DicomzarrError, StopError
+from dicomzarr_watch.ledger.damage import damage_told, damaged
 
 EX_CONFIG: Final = 78
 
@@ -43,6 +45,12 @@ def main() -> None:
         sys.exit(EX_CONFIG if error.code == "settings-wrong" else 1)
     except DicomzarrError as error:
         complain(error)
+        sys.exit(1)
+    except sqlite3.Error as error:
+        if damage_told(error):
+            complain(damaged())
+        else:
+            console.complain(f"dicomzarr-watch: {error}")
         sys.exit(1)
     except OSError as error:
         console.complain(f"dicomzarr-watch: {error}")

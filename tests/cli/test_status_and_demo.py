@@ -5,11 +5,15 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
 from command_line import Ask
 from daemon_process import COMMAND, FAULTY, clean_environment, once, running
 from drops import dropped, made
+from inbox_files import identity
 
 from dicomzarr_watch import __version__
+from dicomzarr_watch.ledger.rows import FileRow
+from dicomzarr_watch.ledger.store import Ledger
 
 
 def test_status_without_a_ledger_says_what_it_looked_for(ask: Ask, tmp_path: Path) -> None:
@@ -49,6 +53,29 @@ def test_status_names_what_was_rejected(ask: Ask, tmp_path: Path) -> None:
     assert answer.out.splitlines()[-1] == "rejected: job 1, bad, attempts-used-up"
     (row,) = ask("status", "--state", tmp_path / "state", "--json").json["rejected"]
     assert row == {"job": 1, "drop": "bad", "series": "1.2.3", "code": "attempts-used-up"}
+
+
+@pytest.mark.parametrize("command", [("status",), ("list",), ("explain", "a/00000.dcm")])
+def test_a_ledger_whose_pages_are_damaged_is_named_and_nothing_else_said(
+    ask: Ask, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    ledger = Ledger.own(tmp_path)
+    ledger.record(FileRow(f"a/{n:05}.dcm", "a", identity(), "dicom", "1.2") for n in range(2000))
+    ledger.jobs.offer("a", "1.2", "x", 2000, 100)
+    ledger.close()
+    path = tmp_path / "ledger.sqlite"
+    content = path.read_bytes()
+    path.write_bytes(content[:8192] + b"x" * (len(content) - 8192))
+    answer = ask(*command, "--state", tmp_path)
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.startswith("dicomzarr-watch: ledger-damaged: ")
+
+
+def test_a_ledger_that_cannot_be_read_is_told_without_a_traceback(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").mkdir()
+    answer = ask("status", "--state", tmp_path)
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.count("\n") == 1
 
 
 def test_status_finds_the_state_folder_in_the_settings(ask: Ask, tmp_path: Path) -> None:
