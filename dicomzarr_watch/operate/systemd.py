@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 
 
 class Notifier:
@@ -34,9 +35,10 @@ class Notifier:
             return
         # a name in the abstract namespace is written with an @
         address = self._address.replace("@", "\0", 1) if self._address[0] == "@" else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            try:
-                sender.connect(address)
-                sender.send(message.encode())
-            except OSError:
-                return  # a service manager that does not listen is no reason to stop
+        # a service manager that does not listen is no reason to stop, nor is a lack of open files
+        with (
+            suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
+        ):
+            sender.connect(address)
+            sender.send(message.encode())

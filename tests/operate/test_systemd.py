@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import socket
 import uuid
 from collections.abc import Callable, Iterator
@@ -68,3 +69,13 @@ def test_without_a_service_manager_nothing_happens(
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.recv(1000)
+
+
+@pytest.mark.parametrize("say", [say for say, _ in SAYINGS])
+def test_too_few_open_files_are_no_reason_to_stop(say: Callable[[Notifier], None]) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        say(Notifier({"NOTIFY_SOCKET": "notify"}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
