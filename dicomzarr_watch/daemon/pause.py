@@ -24,6 +24,7 @@ class Pause:
         self._settings = settings
         self._log = log
         self._tries = 0
+        self._since = 0.0
         self._until = 0.0
         self._waiting: set[int] = set()
         self._is_said = False
@@ -39,12 +40,13 @@ class Pause:
         return self._tries >= self._settings.max_attempts
 
     def due_s(self, now: float) -> float:
-        """Return in how many seconds it is to be tried again."""
-        return max(0.0, self._until - now)
+        """Return in how many seconds it is to be tried again; at once if the clock was set back."""
+        return max(0.0, self._until - now) if now >= self._since else 0.0
 
     def begin(self, outcome: Outcome, now: float) -> None:
         """Let all jobs wait because of what became of one, for longer each time."""
         self._say(outcome)
+        self._since = now
         self._until = now + backoff_s(self._tries, self.patience())
         self._tries += 1
 
