@@ -141,7 +141,7 @@ def explain(
     for facts in [] if as_json else found:
         console.say(str(facts.get("file") or f"series {facts['series']}"))
         for name, value in facts.items():
-            if value not in ("", "file"):
+            if value != "" and name != "file":
                 console.say(f"  {name}: {value}")
     if not found:
         console.complain("nothing is known under this name")
