@@ -1,6 +1,8 @@
 """A file of the producer, opened in the state that it was found in, or parts of it as it is now.
 
-Links are not followed: where a file was listed, nothing else is read, moved or deleted.
+A link in the place of a file is not followed, nor one in the place of a folder to move or delete
+anything. What is read behind a folder that is a link since it was listed must be the very file that
+was listed, in its state; excerpts may be of another, which shows as soon as it is opened.
 """
 
 from __future__ import annotations

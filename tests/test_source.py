@@ -48,6 +48,22 @@ def test_a_link_is_not_followed_even_to_the_very_file(path: Path) -> None:
         pytest.fail("it was opened")
 
 
+def test_behind_a_link_in_the_place_of_a_folder_nothing_but_the_very_file_is_read(
+    path: Path, tmp_path: Path
+) -> None:
+    found = state(path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / path.name).write_bytes(b"bytes")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    with opened(link / path.name, found) as stream:
+        assert stream.read() == b"bytes"
+    link.unlink()
+    link.symlink_to(tmp_path / "other")
+    with pytest.raises(SourceChangedError), opened(link / path.name, found):
+        pytest.fail("it was opened")
+
+
 def test_a_pipe_does_not_make_it_wait(path: Path) -> None:
     found = state(path)
     path.unlink()
