@@ -60,7 +60,7 @@ def _daemon_command(place: Path) -> list[str]:
     (place / "settings.toml").write_text(
         f'settle_s = {SETTLE_S}\nmin_free_bytes = 0\nlog_format = "text"\n'
     )
-    command = [sys.executable, "-m", "dicomzarr_watch", "run"]
+    command = [sys.executable, "-P", "-m", "dicomzarr_watch", "run"]
     command += ["--config", str(place / "settings.toml")]
     return command + [str(part) for flag in flags.items() for part in flag]
 

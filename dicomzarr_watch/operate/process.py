@@ -16,12 +16,14 @@ def confine(umask: int, environment: MutableMapping[str, str]) -> None:
     """Let others see only what the umask says, now and in what is started from here.
 
     environment: is left with what is needed; passwords and keys that somebody put there go. No
-    core is dumped, as it would be full of names.
+    core is dumped, as it would be full of names. No Python that is started imports from the working
+    directory, which may be the inbox.
     """
     os.umask(umask)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for name in [name for name in environment if not _is_needed(name)]:
         del environment[name]
+    environment["PYTHONSAFEPATH"] = "1"
 
 
 def _is_needed(name: str) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
-from daemon_process import FAULTY, held_at, running
+from daemon_process import COMMAND, FAULTY, clean_environment, held_at, running
 from dicom_files import write_slice
 from disturbed import descendants
 from drops import brought_back, dropped
@@ -73,6 +75,25 @@ def test_what_the_daemon_starts_sees_nothing_that_it_does_not_need(tmp_path: Pat
     assert found["core file size"] == "0"
     assert int(found["open files"]) <= MOST_FILES
     assert status["NoNewPrivs"] == "1"
+
+
+INSTALLED: Final = (str(Path(sys.executable).with_name("dicomzarr-watch")),)
+IMPORTED: Final = ("dl", "multiprocessing", "numpy", "selectors", "typer")
+
+
+@pytest.mark.parametrize("command", [COMMAND, INSTALLED], ids=["module", "installed"])
+def test_no_code_that_lies_in_the_inbox_runs_though_it_is_the_working_directory(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    inbox = tmp_path / "inbox"
+    write_slice(inbox / "a" / "a.dcm")
+    for name in IMPORTED:
+        (inbox / f"{name}.py").write_text(f"open({str(tmp_path / name)!r}, 'w')\n")
+    folders = ["--inbox", ".", "--output", "../output", "--state", "../state"]
+    environment = clean_environment() | {"DICOMZARR_MIN_FREE_BYTES": "0"}
+    subprocess.run([*command, "run", "--once", *folders], cwd=inbox, env=environment, check=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"inbox", "output", "state"}
+    assert list((tmp_path / "output").glob("a/*/done.json"))
 
 
 @pytest.mark.integration
