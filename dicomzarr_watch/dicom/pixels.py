@@ -19,6 +19,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 from dicomzarr_watch.dicom import itk, uids
+from dicomzarr_watch.dicom.codestream import matrix
 from dicomzarr_watch.dicom.frames import (
     FrameRun,
     PixelFormat,
@@ -133,6 +134,7 @@ def _makers(run: FrameRun) -> tuple[str, ...]:
 
 
 def _decoded_by(decoder: str, frame: bytes, run: FrameRun) -> Samples:
+    _check(frame, run.format)
     try:
         if run.encoding == DEFLATED_FRAMES:
             return _inflated(frame, run)
@@ -145,6 +147,21 @@ def _decoded_by(decoder: str, frame: bytes, run: FrameRun) -> Samples:
     if samples.dtype != run.format.dtype or samples.size != stored:
         raise NotDecodedError("other samples than the header says")
     return unfolded(samples, run.format)
+
+
+def _check(frame: bytes, pixel_format: PixelFormat) -> None:
+    """Raise NotDecodedError where a frame says another matrix than its file's header.
+
+    Decoders are told what the header says and cast what they find, all of them to the same. More
+    bits than are stored are no contradiction: some files leave them to the codec.
+    """
+    found, tiles = matrix(frame), pixel_format.tiles
+    if found is None:
+        return
+    size = (found.rows or pixel_format.rows * tiles, found.columns, found.samples)
+    said = (pixel_format.rows * tiles, pixel_format.columns * tiles, pixel_format.samples)
+    if size != said or found.bits > pixel_format.dtype.itemsize * 8:
+        raise NotDecodedError("another matrix than the header says")
 
 
 def _decoded(frame: bytes, run: FrameRun, decoder: str) -> Samples:

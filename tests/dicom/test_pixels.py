@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
@@ -24,6 +25,9 @@ from dicom_files import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jpeg_ls import encode_array as jpeg_ls_encode
+from openjpeg.utils import encode_array as jpeg_2000_encode
+from PIL import Image
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
@@ -244,6 +248,62 @@ def test_frames_that_are_not_what_the_header_says_are_not_decoded() -> None:
     ):
         with pytest.raises(NotDecodedError):
             decode(frame, replace(run, format=wrong))
+
+
+def _jpeg(frame: Pixels) -> bytes:
+    picture = BytesIO()
+    Image.fromarray(frame).save(picture, "jpeg")
+    return picture.getvalue()
+
+
+def _jpeg_ls(frame: Pixels) -> bytes:
+    return bytes(jpeg_ls_encode(frame))
+
+
+def _jpeg_2000(frame: Pixels) -> bytes:
+    colours = int(frame.ndim == 3)
+    bits = 8 * frame.itemsize
+    return bytes(jpeg_2000_encode(frame, bits_stored=bits, photometric_interpretation=colours))
+
+
+CODECS: dict[str, Callable[[Pixels], bytes]] = {
+    JPEG.uid: _jpeg,
+    "1.2.840.10008.1.2.4.80": _jpeg_ls,
+    "1.2.840.10008.1.2.4.90": _jpeg_2000,
+}
+GREY = np.zeros((32, 48), np.uint8)
+
+
+@pytest.mark.parametrize("syntax", CODECS)
+@pytest.mark.parametrize(
+    ("encoded", "said"),
+    [
+        (GREY.reshape(48, 32), GREY),
+        (np.zeros((32, 3 * 48), np.uint8), np.zeros((32, 48, 3), np.uint8)),
+        (np.full((32, 48), 4095, np.uint16), GREY),
+        (np.zeros((32, 48, 3), np.uint8), GREY),
+    ],
+    ids=["other rows", "other samples", "more bits", "more samples"],
+)
+def test_a_frame_that_says_another_matrix_than_the_header_is_not_decoded(
+    syntax: str, encoded: Pixels, said: Pixels
+) -> None:
+    if syntax == JPEG.uid and encoded.dtype != np.uint8:
+        return  # nothing here writes one of more bits
+    data = fragments(PixelCase("", said[np.newaxis]), Encoding(syntax), CODECS[syntax](encoded))
+    run = run_of(data)
+    (frame,) = encoded_of(data, run)
+    for decoder in ("", *decoders(run)):
+        with pytest.raises(NotDecodedError):
+            decode(frame, run, decoder)
+
+
+def test_more_bits_than_are_stored_but_not_more_than_allocated_are_decoded() -> None:
+    values = np.arange(32 * 48, dtype=np.uint16).reshape(32, 48) * 2
+    case = PixelCase("", values[np.newaxis], bits_stored=10)
+    frame = bytes(jpeg_2000_encode(values, bits_stored=12))
+    data = fragments(case, Encoding("1.2.840.10008.1.2.4.90"), frame)
+    np.testing.assert_array_equal(decoded(data), values[np.newaxis])
 
 
 def test_a_decoder_that_is_not_there_decodes_nothing() -> None:
