@@ -24,9 +24,10 @@ from made_series import ct, encoded
 from measured import Converter, arguments, compared
 from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
+from dicomzarr_watch.dicom.fragments import encoded_frames
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import read_header
-from dicomzarr_watch.dicom.pixels import decode, decoders, encoded_frames
+from dicomzarr_watch.dicom.pixels import decode, decoders
 
 GOAL = 1.2
 NOT_JUDGED = {"RLE"}

@@ -20,6 +20,7 @@ import numpy as np
 
 from dicomzarr_watch.archive.reader import StoredFile
 from dicomzarr_watch.dicom.alike import Templates
+from dicomzarr_watch.dicom.fragments import encoded_frames
 from dicomzarr_watch.dicom.frames import FrameRun, Samples, stored_bytes, view
 from dicomzarr_watch.dicom.instance import read_frames
 from dicomzarr_watch.dicom.part10 import DEFLATED
@@ -28,7 +29,6 @@ from dicomzarr_watch.dicom.pixels import (
     NotDecodedError,
     decode,
     decoders,
-    encoded_frames,
     farthest,
 )
 

@@ -19,11 +19,12 @@ import numpy as np
 
 from dicomzarr_watch.archive.second import Look, compared, worst
 from dicomzarr_watch.archive.work import Finding, KeepEncoded, Source, opened, sha256
+from dicomzarr_watch.dicom.fragments import encoded_frames
 from dicomzarr_watch.dicom.frames import FrameRun, Samples, verbatim
 from dicomzarr_watch.dicom.instance import Header, read_header
 from dicomzarr_watch.dicom.native import native_head
 from dicomzarr_watch.dicom.part10 import DEFLATED
-from dicomzarr_watch.dicom.pixels import LOSSY, NotDecodedError, decode, encoded_frames
+from dicomzarr_watch.dicom.pixels import LOSSY, NotDecodedError, decode
 from dicomzarr_watch.identity import Identity
 
 _PIECE_BYTES: Final = 8 << 20

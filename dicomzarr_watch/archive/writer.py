@@ -36,10 +36,11 @@ from dicomzarr_watch.archive.shard import Put, ShardFile
 from dicomzarr_watch.archive.tables import Written, create_tables
 from dicomzarr_watch.archive.threads import pool as pool_of
 from dicomzarr_watch.archive.work import Source, opened
+from dicomzarr_watch.dicom.fragments import encoded_frames
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance, read_frames
 from dicomzarr_watch.dicom.part10 import DEFLATED
-from dicomzarr_watch.dicom.pixels import NotDecodedError, encoded_frames
+from dicomzarr_watch.dicom.pixels import NotDecodedError
 
 Progress = Callable[[int], None]
 """Told how many more bytes have been worked off."""

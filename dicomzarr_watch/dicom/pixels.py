@@ -1,4 +1,4 @@
-"""Encapsulated pixel data decoded to stored values, through pydicom and its decoders.
+"""Encoded frames decoded to stored values, through pydicom and its decoders.
 
 Only this module knows the decoders. The first one that can read a frame makes the view; another
 one, where there is another, is the witness: exact bytes do not prove a decoded view.
@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Iterator
 from contextlib import suppress
-from itertools import islice
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
-from pydicom.encaps import encapsulate, generate_frames
+from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
@@ -85,24 +83,6 @@ def decoders(run: FrameRun) -> tuple[str, ...]:
 def _by_name(transfer_syntax: str) -> UID:
     """Return the transfer syntax that all decoders of a codec know it by."""
     return uids.uid("1.2.840.10008.1.2.4.90" if transfer_syntax in HTJ2K else transfer_syntax)
-
-
-def encoded_frames(stream: IO[bytes], run: FrameRun) -> Iterator[bytes]:
-    """Yield the encoded frames of a file whose stream stands at its encapsulated pixel data.
-
-    Raises NotDecodedError if there are fewer than the header says.
-    """
-    count, found = run.count // run.format.frames_together, 0
-    try:
-        for frame in islice(generate_frames(stream, number_of_frames=count), count):
-            found += 1
-            yield frame
-    except MemoryError:
-        raise  # that the machine has not enough says nothing of the frame
-    except Exception as error:  # whatever broken fragments lead to
-        raise NotDecodedError(type(error).__name__) from error
-    if found < count:
-        raise NotDecodedError("fewer frames than said")
 
 
 def decode(frame: bytes, run: FrameRun, decoder: str = "") -> Samples:

@@ -13,11 +13,12 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import ExplicitVRLittleEndian
 
+from dicomzarr_watch.dicom.fragments import encoded_frames
 from dicomzarr_watch.dicom.frames import FrameRun, verbatim
 from dicomzarr_watch.dicom.instance import Header, read_header
 from dicomzarr_watch.dicom.native import native_head
 from dicomzarr_watch.dicom.part10 import DEFLATED
-from dicomzarr_watch.dicom.pixels import NotDecodedError, decode, encoded_frames
+from dicomzarr_watch.dicom.pixels import NotDecodedError, decode
 
 OF_THE_ENCODING = {
     "PixelData",

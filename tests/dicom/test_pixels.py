@@ -33,6 +33,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
 from dicomzarr_watch.dicom import pixels
+from dicomzarr_watch.dicom.fragments import encoded_frames
 from dicomzarr_watch.dicom.frames import FrameRun, Samples
 from dicomzarr_watch.dicom.instance import read_header
 from dicomzarr_watch.dicom.part10 import DEFLATED
@@ -44,7 +45,6 @@ from dicomzarr_watch.dicom.pixels import (
     NotDecodedError,
     decode,
     decoders,
-    encoded_frames,
     farthest,
 )
 
