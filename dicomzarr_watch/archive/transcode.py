@@ -2,7 +2,8 @@
 
 What is archived then is a file of its own, in Explicit VR Little Endian, with the same pixels; its
 bytes are verified like those of any other. That the pixels are those of the original was seen by
-two decoders before, where there are two; where they disagree, the original is kept.
+two decoders before, where there are two; where they disagree, or more is encoded than the header
+says, the original is kept.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ import numpy as np
 
 from dicomzarr_watch.archive.second import Look, compared, worst
 from dicomzarr_watch.archive.work import Finding, KeepEncoded, Source, opened, sha256
-from dicomzarr_watch.dicom.fragments import encoded_frames
+from dicomzarr_watch.dicom.fragments import encoded_frames, holds_more
 from dicomzarr_watch.dicom.frames import FrameRun, Samples, verbatim
 from dicomzarr_watch.dicom.instance import Header, read_header
 from dicomzarr_watch.dicom.native import native_head
 from dicomzarr_watch.dicom.part10 import DEFLATED
-from dicomzarr_watch.dicom.pixels import LOSSY, NotDecodedError, decode
+from dicomzarr_watch.dicom.pixels import LOSSY, NotDecodedError, decode, has_other_bits
 from dicomzarr_watch.identity import Identity
 
 _PIECE_BYTES: Final = 8 << 20
@@ -88,8 +89,11 @@ def _write(path: Path, head: bytes, header: Header, run: FrameRun, stream: FileI
     size = 0
     with path.open("wb") as target:
         target.write(head)
-        stream.seek(run.start)
         try:
+            stream.seek(run.start)
+            if holds_more(stream, run):
+                return None
+            stream.seek(run.start)
             for block in _blocks(_decoded(stream, run, looks), run):
                 size += target.write(verbatim(block, run.format))
         except NotDecodedError:
@@ -104,6 +108,8 @@ def _write(path: Path, head: bytes, header: Header, run: FrameRun, stream: FileI
 def _decoded(stream: FileIO, run: FrameRun, looks: list[Look]) -> Iterator[Samples]:
     for frame in encoded_frames(stream, run):
         samples = decode(frame, run)
+        if has_other_bits(samples, frame, run):
+            raise NotDecodedError("more bits than are stored")
         looks.append(compared(samples, frame, run))
         yield samples
 

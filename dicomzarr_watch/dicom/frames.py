@@ -297,10 +297,10 @@ def _without_unused_bits(samples: Samples, pixel_format: PixelFormat) -> Samples
     if unused == 0 or pixel_format.kind == "f":
         return samples
     native = samples.astype(pixel_format.dtype, copy=False)
-    return samples if _fits(native, pixel_format) else native << unused >> unused
+    return samples if fits(native, pixel_format) else native << unused >> unused
 
 
-def _fits(samples: Samples, pixel_format: PixelFormat) -> bool:
+def fits(samples: Samples, pixel_format: PixelFormat) -> bool:
     """Tell whether all samples are such as the stored bits can hold."""
     is_signed = pixel_format.kind == "i"
     end = 1 << pixel_format.bits_stored - is_signed

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 import zlib
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +23,7 @@ from dicomzarr_watch.dicom.frames import (
     FrameRun,
     PixelFormat,
     Samples,
+    fits,
     stored_bytes,
     unfolded,
     view,
@@ -55,6 +57,7 @@ _ITK: Final = "SimpleITK"
 _ORDER: Final = ("pylibjpeg", "gdcm", "pillow", "pyjpegls", "pydicom")
 _JPEG_2000_ORDER: Final = ("pylibjpeg", "pillow", "gdcm")
 
+RLE: Final = "1.2.840.10008.1.2.5"
 DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"
 
 
@@ -105,6 +108,22 @@ def seen(frame: bytes, run: FrameRun) -> tuple[Samples, bool]:
         with suppress(NotDecodedError):
             return _decoded_by(decoder, frame, run), number == 0
     return _decoded_by(last, frame, run), not others
+
+
+def has_other_bits(samples: Samples, frame: bytes, run: FrameRun) -> bool:
+    """Tell whether a frame decoded to `samples` has more bits than the header says are stored.
+
+    Of RLE and lossless JPEG a decoder that is told how many are stored leaves the others out.
+    Raises NotDecodedError.
+    """
+    if not fits(samples, run.format):
+        return True
+    bits = run.format.bits
+    if run.encoding not in JPEG_LOSSLESS | {RLE} or run.format.bits_stored == bits:
+        return False
+    whole = decode(frame, replace(run, format=replace(run.format, bits_stored=bits)))
+    unsigned = replace(run.format, kind="u")
+    return not (np.array_equal(whole, samples) or fits(whole.view(unsigned.dtype), unsigned))
 
 
 def _makers(run: FrameRun) -> tuple[str, ...]:

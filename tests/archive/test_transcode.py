@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import numpy as np
 import pydicom
 import pytest
 from archive_cases import Archived, archived, contents, made, noise, uid
-from dicom_files import slice_dataset
+from dicom_files import even, slice_dataset
+from jpeg_ls import encode_array as jpeg_ls_encode
 from openjpeg.utils import encode_array
 from PIL import Image
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
+    UID,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -170,6 +173,78 @@ def test_frames_of_single_bits_that_end_within_a_byte_follow_each_other(tmp_path
     _back(done, tmp_path / "back")
     back = pydicom.dcmread(tmp_path / "back" / "a.dcm")
     assert np.array_equal(pixel_array(back, raw=True), frames)
+
+
+GREY = (noise(32, 32, seed=5) >> 4).astype(np.uint8)
+DEEP = noise(32, 32, seed=6)
+_SIGNED = DEEP.astype(np.int16) - 2048
+_OVERLAID = DEEP | np.uint16(0x1000)
+
+
+def _jpeg_ls(frame: Any) -> bytes:
+    return even(bytes(jpeg_ls_encode(frame)), b"\0")
+
+
+def _run_lengths(frame: Any) -> bytes:
+    made = slice_dataset(pixels=frame, BitsStored=16, HighBit=15)
+    made.compress(RLELossless)
+    return next(generate_frames(made.PixelData, number_of_frames=1))
+
+
+def _of(said: Any, syntax: UID, *fragments: bytes, **facts: Any) -> Callable[[Path], object]:
+    """Make what writes a file with the header of some pixels and fragments of one's own."""
+
+    def write(folder: Path) -> None:
+        made = slice_dataset(pixels=said, **facts)
+        made.PixelData = encapsulate(list(fragments), has_bot=False)
+        made["PixelData"].is_undefined_length = True
+        made.file_meta.TransferSyntaxUID = syntax
+        pydicom.dcmwrite(folder / "a.dcm", made, enforce_file_format=True)
+
+    return write
+
+
+TWELVE: dict[str, Any] = {"BitsStored": 12, "HighBit": 11}
+MORE_THAN_SAID: dict[str, Callable[[Path], object]] = {
+    "a frame too many": _of(GREY, JPEGLSLossless, *2 * [_jpeg_ls(GREY)]),
+    "an RLE frame too many": _of(DEEP, RLELossless, *2 * [_run_lengths(DEEP)], **TWELVE),
+    "frames too many": _of(GREY, JPEGLSLossless, *4 * [_jpeg_ls(GREY)], NumberOfFrames=2),
+    "two frames in a fragment": _of(GREY, JPEGLSLossless, 2 * _jpeg_ls(GREY)),
+    "bits beyond those stored": _of(DEEP, JPEGLSLossless, _jpeg_ls(DEEP), BitsStored=10, HighBit=9),
+    "an overlay in unused bits": _of(DEEP, RLELossless, _run_lengths(_OVERLAID), **TWELVE),
+    "bits beyond those allocated": _of(GREY, JPEGLSLossless, _jpeg_ls(DEEP)),
+}
+
+
+@pytest.mark.parametrize("name", MORE_THAN_SAID)
+def test_a_file_with_more_encoded_than_its_header_says_is_kept(name: str, tmp_path: Path) -> None:
+    done = made(tmp_path, MORE_THAN_SAID[name], keep_encoded=KeepEncoded.NEVER)
+    assert done.receipt.counts["files_pixel_exact"] == 0
+    assert _back(done, tmp_path / "back") == contents(done.files)
+
+
+_CUT = _SIGNED.astype(np.uint16) & 0x0FFF
+AS_SAID: dict[str, tuple[Callable[[Path], object], Any]] = {
+    "a frame in two fragments": (
+        _of(GREY, JPEGLSLossless, _jpeg_ls(GREY)[:100], _jpeg_ls(GREY)[100:]),
+        GREY,
+    ),
+    "twelve bits": (_of(DEEP, RLELossless, _run_lengths(DEEP), **TWELVE), DEEP),
+    "signed": (_of(_SIGNED, RLELossless, _run_lengths(_SIGNED), **TWELVE), _SIGNED),
+    "signed, cut": (_of(_SIGNED, RLELossless, _run_lengths(_CUT), **TWELVE), _SIGNED),
+}
+
+
+@pytest.mark.parametrize("name", AS_SAID)
+def test_a_file_with_no_more_encoded_than_its_header_says_is_given_up(
+    name: str, tmp_path: Path
+) -> None:
+    write, pixels = AS_SAID[name]
+    done = made(tmp_path, write, keep_encoded=KeepEncoded.NEVER)
+    assert done.receipt.counts["files_pixel_exact"] == 1
+    _back(done, tmp_path / "back")
+    back = pydicom.dcmread(tmp_path / "back" / "a.dcm")
+    assert np.array_equal(pixel_array(back, raw=True), pixels)
 
 
 def _jpeg_2000(frame: Any) -> bytes:
