@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import IO, Final
 
-from pydicom.encaps import generate_fragments, generate_frames
+from pydicom.encaps import generate_fragments, generate_frames, parse_fragments
 
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.pixels import DEFLATED_FRAMES, RLE, NotDecodedError
@@ -27,11 +27,24 @@ def encoded_frames(stream: IO[bytes], run: FrameRun) -> Iterator[bytes]:
     """
     count, found = run.count // run.format.frames_together, 0
     with _told():
-        for frame in islice(generate_frames(stream, number_of_frames=count), count):
+        for frame in islice(_frames(stream, count), count):
             found += 1
             yield frame
     if found < count:
         raise NotDecodedError("fewer frames than said")
+
+
+def _frames(stream: IO[bytes], count: int) -> Iterator[bytes]:
+    """Yield encoded frames; where there are as many fragments, whatever the offset table says.
+
+    Tables count from the wrong place, in the wrong byte order, or have a single offset.
+    """
+    start = stream.tell()
+    fragments, _ = parse_fragments(stream)
+    stream.seek(start)
+    if fragments - 1 == count:
+        return islice(generate_fragments(stream), 1, None)
+    return generate_frames(stream, number_of_frames=count)
 
 
 def holds_more(stream: IO[bytes], run: FrameRun) -> bool:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
@@ -19,6 +20,7 @@ from dicom_files import (
     Encoding,
     PixelCase,
     Pixels,
+    even,
     file_bytes,
     file_id,
     pydicom_files,
@@ -226,6 +228,27 @@ def test_frames_are_handed_out_one_by_one_until_one_is_missing() -> None:
         more = replace(run, count=run.count + 1)
         with pytest.raises(NotDecodedError):
             encoded_of(data, more)
+
+
+@pytest.mark.parametrize(
+    "offsets", [(0, 0, 0, 0, 0), (0,), (7,), (8, 20, 32, 44, 56), (1 << 31, 1), range(6)]
+)
+def test_a_wrong_offset_table_hides_no_frame_where_each_is_one_fragment(
+    offsets: Sequence[int],
+) -> None:
+    frames = [even(deflated(one_frame(GRAY, n)), b"\0") for n in range(5)]
+    table = struct.pack(f"<{len(offsets)}I", *offsets)
+    data = file_bytes([*GRAY.elements[:-1], Encapsulated((table, *frames))], FLATE)
+    np.testing.assert_array_equal(decoded(data), GRAY.frames)
+
+
+def test_an_offset_table_says_where_frames_of_several_fragments_start() -> None:
+    stored = [deflated(one_frame(GRAY, n)) for n in range(5)]
+    frames = [frame + b"\0" * (60 - len(frame)) for frame in stored]
+    halves = [frame[at : at + 30] for frame in frames for at in (0, 30)]
+    table = struct.pack("<5I", *range(0, 5 * 2 * 38, 2 * 38))
+    data = file_bytes([*GRAY.elements[:-1], Encapsulated((table, *halves))], FLATE)
+    np.testing.assert_array_equal(decoded(data), GRAY.frames)
 
 
 @pytest.mark.parametrize("syntax", sorted(SHIPPED))
