@@ -160,15 +160,30 @@ def frame_run(values: Values) -> FrameRun | NoFrames:
         return NoFrames("too-many-frames", is_odd=True)
     if part10.pixel.is_undefined_length:
         return _encapsulated(part10, part10.pixel, pixel_format, count)
-    needed = stored_bytes(pixel_format, count)
-    if needed > part10.pixel.end - part10.pixel.value:
-        return NoFrames("pixel-data-too-short", is_odd=True)
-    encoding = DEFLATED if part10.inflated is not None else ""
-    return FrameRun(pixel_format, count, part10.pixel.value, needed, encoding)
+    return _native(part10, part10.pixel, pixel_format, count)
 
 
 def _none(problem: str) -> NoFrames:
     return NoFrames(problem, is_odd=True) if problem else NoFrames("no-pixel-data")
+
+
+def _native(
+    part10: Part10, pixel: Element, pixel_format: PixelFormat, count: int
+) -> FrameRun | NoFrames:
+    size = pixel.end - pixel.value
+    if pixel_format.is_subsampled:
+        # some have been decompressed and are still called what they were
+        whole = replace(pixel_format, is_subsampled=False)
+        needed = stored_bytes(whole, count)
+        if size in (needed, needed + needed % 2):
+            pixel_format = whole
+        elif pixel_format.columns % 2:
+            return NoFrames("chroma-subsampled", is_odd=True)
+    needed = stored_bytes(pixel_format, count)
+    if needed > size:
+        return NoFrames("pixel-data-too-short", is_odd=True)
+    encoding = DEFLATED if part10.inflated is not None else ""
+    return FrameRun(pixel_format, count, pixel.value, needed, encoding)
 
 
 def _encapsulated(
@@ -318,7 +333,7 @@ def _pixel_format(pixel: Element, values: Values) -> PixelFormat | NoFrames:
     if bits not in _BITS_ALLOCATED[pixel.tag]:
         return NoFrames("bits-allocated", is_odd=True)
     is_subsampled = photometric in _SUBSAMPLED and not pixel.is_undefined_length
-    if is_subsampled and (bits, samples, columns % 2) != (8, 3, 0):
+    if is_subsampled and (bits, samples) != (8, 3):
         return NoFrames("chroma-subsampled", is_odd=True)
     if rows * columns * samples * max(bits // 8, 1) > FRAME_LIMIT_BYTES:
         return NoFrames("frame-too-large", is_odd=True)

@@ -237,6 +237,33 @@ def test_a_view_of_whole_samples_copies_nothing() -> None:
     assert np.may_share_memory(view(stored, run.format), np.frombuffer(stored, np.uint8))
 
 
+FULL = next(case for case in PIXEL_CASES if case.name == "RGB, interleaved")
+CALLED_HALF = Plain(0x00280004, "CS", b"YBR_FULL_422")
+
+
+@pytest.mark.parametrize("is_planar", [False, True])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 3), (1, 4, 6, 3), (1, 3, 5, 3)])
+def test_pixels_that_have_all_their_chroma_are_seen_so_whatever_they_are_called(
+    shape: tuple[int, ...], is_planar: bool
+) -> None:
+    frames = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    case = replace(FULL, frames=frames, is_planar=is_planar)
+    elements = [CALLED_HALF if e.tag == CALLED_HALF.tag else e for e in case.elements]
+    data = file_bytes(elements)
+    run = run_of(data)
+    assert isinstance(run, FrameRun)
+    assert run.stored_bytes == len(case.stored)
+    np.testing.assert_array_equal(seen(data, run), frames)
+
+
+def test_half_the_chroma_of_an_odd_row_is_not_seen() -> None:
+    case = replace(FULL, frames=np.zeros((2, 3, 5, 3), np.uint8))
+    *matrix, pixels = case.elements
+    matrix = [CALLED_HALF if e.tag == CALLED_HALF.tag else e for e in matrix]
+    shorter = replace(pixels, value=pixels.value[:60])
+    assert run_of(file_bytes([*matrix, shorter])) == NoFrames("chroma-subsampled", is_odd=True)
+
+
 GE_PRIVATE = replace(IMPLICIT, uid="1.2.840.113619.5.2")  # its pixels are big endian
 FRAGMENTABLE_VIDEO = replace(VIDEO, uid=VIDEO.uid + ".1")
 PIXELS = PIXEL_CASES[0].elements[-1]
