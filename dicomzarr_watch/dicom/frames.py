@@ -152,7 +152,7 @@ def frame_run(values: Values) -> FrameRun | NoFrames:
     if isinstance(pixel_format, NoFrames):
         return pixel_format
     pixel_format = _as_mosaic(pixel_format, values)
-    count = values.numeral(tags.NUMBER_OF_FRAMES) if tags.NUMBER_OF_FRAMES in values else 1
+    count = _frames_said(values)
     if count is None or count < 1:
         return NoFrames("number-of-frames", is_odd=True)
     count *= pixel_format.frames_together
@@ -161,6 +161,13 @@ def frame_run(values: Values) -> FrameRun | NoFrames:
     if part10.pixel.is_undefined_length:
         return _encapsulated(part10, part10.pixel, pixel_format, count)
     return _native(part10, part10.pixel, pixel_format, count)
+
+
+def _frames_said(values: Values) -> int | None:
+    """Return the number of frames; one where none is said, as others take it, be it by a zero."""
+    said = values.numeral(tags.NUMBER_OF_FRAMES)
+    is_silent = said == 0 or not values.text(tags.NUMBER_OF_FRAMES)
+    return said or (1 if is_silent else None)
 
 
 def _none(problem: str) -> NoFrames:

@@ -281,6 +281,22 @@ def having(*elements: Plain) -> bytes:
     return without(0, *elements)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        Plain(tags.NUMBER_OF_FRAMES, "IS"),
+        Plain(tags.NUMBER_OF_FRAMES, "IS", b"  "),
+        Plain(tags.NUMBER_OF_FRAMES, "IS", b"\0\0"),
+        Plain(tags.NUMBER_OF_FRAMES, "IS", b"0 "),
+        us(tags.NUMBER_OF_FRAMES, 0),
+    ],
+)
+def test_a_file_that_says_no_number_of_frames_has_one(said: Plain) -> None:
+    run = run_of(having(said))
+    assert isinstance(run, FrameRun)
+    assert run.count == 1
+
+
 MANY = Plain(0x00280008, "IS", b"99")
 MANY_ENCODED: list[Built] = [
     *sorted([MANY, *(e for e in MATRIX if e.tag != MANY.tag)], key=lambda e: e.tag),
@@ -307,8 +323,8 @@ MANY_ENCODED: list[Built] = [
         (having(us(tags.BITS_ALLOCATED, 12)), "bits-allocated", True),
         (without(PIXELS.tag, Plain(0x7FE00008, "OF", bytes(96))), "bits-allocated", True),
         (having(Plain(0x00280004, "CS", b"YBR_FULL_422")), "chroma-subsampled", True),
-        (having(Plain(0x00280008, "IS")), "number-of-frames", True),
-        (having(Plain(0x00280008, "IS", b"0 ")), "number-of-frames", True),
+        (having(Plain(0x00280008, "IS", b"-1")), "number-of-frames", True),
+        (having(Plain(0x00280008, "IS", b"x ")), "number-of-frames", True),
         (having(us(tags.ROWS, 5)), "pixel-data-too-short", True),
         (having(us(tags.ROWS, 65535), us(tags.COLUMNS, 65535)), "frame-too-large", True),
     ],
