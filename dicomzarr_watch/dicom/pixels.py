@@ -166,6 +166,8 @@ def _check(frame: bytes, pixel_format: PixelFormat) -> None:
 def _decoded(frame: bytes, run: FrameRun, decoder: str) -> Samples:
     if decoder == _ITK:
         return itk.decoded(frame, run.encoding, run.format)
+    if run.encoding == RLE and run.format.is_packed:
+        return _unpacked(frame, run, decoder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         samples, _ = get_decoder(_by_name(run.encoding)).as_array(
@@ -176,6 +178,14 @@ def _decoded(frame: bytes, run: FrameRun, decoder: str) -> Samples:
             **_options(run.format),
         )
     return samples
+
+
+def _unpacked(frame: bytes, run: FrameRun, decoder: str) -> Samples:
+    """Decode an RLE frame of single bits, which stand as packed in its bytes as in native ones."""
+    count = stored_bytes(run.format, 1)
+    as_bytes = replace(run.format, rows=1, columns=count, bits=8, bits_stored=8)
+    packed = _decoded(frame, replace(run, format=as_bytes), decoder)
+    return view(packed.tobytes(), run.format)[:1]
 
 
 def _inflated(frame: bytes, run: FrameRun) -> Samples:

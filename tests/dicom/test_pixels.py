@@ -51,7 +51,7 @@ from dicomzarr_watch.dicom.pixels import (
 )
 
 TWELVE_BIT = {"JPEG-lossy.dcm", "JPGExtended.dcm"}
-RLE = Encoding("1.2.840.10008.1.2.5")
+RLE = Encoding(pixels.RLE)
 FLATE = Encoding(DEFLATED_FRAMES)
 GRAY = next(c for c in PIXEL_CASES if c.name == "multi-frame")
 SHIPPED = {
@@ -343,6 +343,24 @@ DEFLATABLE = [c for c in DEFLATABLE if c.tag == 0x7FE00010 and not (c.is_planar 
 def test_deflated_frames_are_the_stored_values(case: PixelCase) -> None:
     frames = [deflated(one_frame(case, n)) for n in range(len(case.frames))]
     np.testing.assert_array_equal(decoded(fragments(case, FLATE, *frames)), case.frames)
+
+
+def _run_lengths(stored: bytes) -> bytes:
+    """Encode bytes as one RLE segment of literal runs (PS3.5 G.3)."""
+    runs = (stored[at : at + 128] for at in range(0, len(stored), 128))
+    segment = b"".join(bytes([len(run) - 1]) + run for run in runs)
+    return struct.pack("<16I", 1, 64, *14 * [0]) + even(segment, b"\0")
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 8), (5, 3, 5), (4, 1, 3), (2, 40, 51)])
+@pytest.mark.parametrize("decoder", ["", "pylibjpeg", "pydicom"])
+def test_single_bits_in_run_lengths_are_the_stored_values(
+    shape: tuple[int, ...], decoder: str
+) -> None:
+    frames = np.random.default_rng(0).integers(0, 2, shape, np.uint8)
+    case = PixelCase("", frames, bits=1)
+    encoded = [_run_lengths(one_frame(case, n)) for n in range(len(frames))]
+    np.testing.assert_array_equal(decoded(fragments(case, RLE, *encoded), decoder), frames)
 
 
 @settings(max_examples=40)
