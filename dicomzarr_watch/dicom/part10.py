@@ -192,10 +192,24 @@ def _split_dataset(
                 pixel = pixel or element
     except (_TruncatedError, _MalformedError) as found:
         # what follows the pixel data is kept as it stands, element or not; but an element that
-        # starts there and does not end tells of a file that goes on
-        is_kept = pixel and (_is_malformed(found) or window.size - elements[-1].end < _HEADER_BYTES)
+        # may stand there and does not end tells of a file that goes on
+        is_kept = pixel and (
+            _is_malformed(found) or not _may_follow(window, elements[-1].end, encoding)
+        )
         problem = "" if is_kept else _word(found)
     return Part10(window.size, syntax, tuple(elements), pixel, problem)
+
+
+def _may_follow(window: _Window, at: int, encoding: _Encoding) -> bool:
+    """Tell whether a tag stands here that may follow the pixel data (PS3.5 7.1); text is none."""
+    if window.size - at < _HEADER_BYTES:
+        return False
+    try:
+        data, place = window.at(at, _HEADER_BYTES)
+    except _TruncatedError:
+        return True
+    group, element, *_ = encoding.with_vr(data, place)
+    return tags.PIXEL_DATA < group << 16 | element < tags.ITEM
 
 
 def with_other_fragments(part10: Part10, read: Read, size: int, begin: bytes) -> Part10 | None:

@@ -258,24 +258,33 @@ def test_a_file_that_is_not_encoded_as_it_says_is_read_as_it_is(
     assert [e.tag for e in found.elements[2:]] == [e.tag for e in SMALL]
 
 
+@pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize(
-    ("garbage", "problem"),
+    "garbage",
     [
-        (b"\0", ""),
-        (b"\0" * 7, ""),
-        (b"\0" * 600, ""),
-        (b"garbage behind the pixels", ""),
-        (bytes.fromhex("fe ff dd e0 00 00 00 00"), ""),
-        (element_bytes(Plain(0xFFFCFFFC, "OB", bytes(20)), EXPLICIT)[:-1], "truncated"),
-        (element_bytes(Plain(0xFFFCFFFC, "OB", bytes(20)), EXPLICIT)[:8], "truncated"),
+        b"\0",
+        b"\0" * 7,
+        b"\0" * 600,
+        b"\n" * 8,
+        b"\xff" * 600,
+        b"garbage behind the pixels",
+        bytes.fromhex("fe ff dd e0 00 00 00 00"),
     ],
 )
-def test_what_follows_the_pixel_data_is_no_problem_unless_the_file_goes_on(
-    garbage: bytes, problem: str
+def test_what_follows_the_pixel_data_is_no_problem(encoding: Encoding, garbage: bytes) -> None:
+    clean = parsed(file_bytes(SMALL, encoding))
+    found = parsed(file_bytes(SMALL, encoding) + garbage)
+    assert (found.problem, found.pixel) == ("", clean.pixel)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("tag", [0x7FE10010, 0xFFFAFFFA, 0xFFFCFFFC])
+def test_what_follows_the_pixel_data_and_does_not_end_is_a_file_that_goes_on(
+    encoding: Encoding, tag: int
 ) -> None:
-    clean = parsed(file_bytes(SMALL))
-    found = parsed(file_bytes(SMALL) + garbage)
-    assert (found.problem, found.pixel) == (problem, clean.pixel)
+    more = element_bytes(Plain(tag, "OB", bytes(20)), encoding)
+    for length in range(8, len(more)):
+        assert parsed(file_bytes(SMALL, encoding) + more[:length]).problem == "truncated", length
 
 
 @pytest.mark.parametrize(
