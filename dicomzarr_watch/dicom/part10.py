@@ -251,10 +251,8 @@ def items(data: bytes, sequence: Element, *, is_big_endian: bool) -> Iterator[tu
     """
     window = _Window.over(data, min(sequence.end, len(data)))
     defined = _BIG if is_big_endian else _EXPLICIT
-    encoding = _inside(sequence.vr, defined if sequence.vr else _IMPLICIT)
-    if sequence.vr == b"UN" and _looks_explicit(window, sequence.value + _HEADER_BYTES):
-        encoding = defined  # who did not know the VR left the items as they stood
     at = sequence.value
+    encoding = _inside(window, at, sequence.vr, defined if sequence.vr else _IMPLICIT)
     try:
         while at < sequence.end:
             tag, _, start, length = _header(window, at, encoding)
@@ -379,7 +377,7 @@ def _past_undefined(window: _Window, at: int, vr: bytes, encoding: _Encoding) ->
     Sequences and items may nest to any depth (PS3.5 7.5), so the open ones are kept on a list
     and not on the call stack.
     """
-    open_levels = [_inside(vr, encoding)]
+    open_levels = [_inside(window, at, vr, encoding)]
     while open_levels:
         encoding = open_levels[-1]
         tag, vr, value, length = _header(window, at, encoding)
@@ -389,13 +387,28 @@ def _past_undefined(window: _Window, at: int, vr: bytes, encoding: _Encoding) ->
         elif length != UNDEFINED_LENGTH:
             at += length
         else:
-            open_levels.append(_inside(vr, encoding))
+            open_levels.append(_inside(window, at, vr, encoding))
     return at
 
 
-def _inside(vr: bytes, encoding: _Encoding) -> _Encoding:
-    """Return how a value is encoded; in a UN of undefined length all is implicit (PS3.5 6.2.2)."""
-    return _IMPLICIT if vr == b"UN" else encoding
+def _inside(window: _Window, at: int, vr: bytes, encoding: _Encoding) -> _Encoding:
+    """Return how a value is encoded; in a UN of undefined length all is implicit (PS3.5 6.2.2).
+
+    Unless who did not know the VR left the items as they stood.
+    """
+    return _IMPLICIT if vr == b"UN" and not _is_item_of(window, at, encoding) else encoding
+
+
+def _is_item_of(window: _Window, at: int, encoding: _Encoding) -> bool:
+    """Tell whether an item stands here and starts with an element of this explicit encoding."""
+    try:
+        data, place = window.at(at, 2 * _HEADER_BYTES)
+    except _TruncatedError:
+        return False
+    group, element, *_ = encoding.with_vr(data, place)
+    *_, vr, _ = encoding.with_vr(data, place + _HEADER_BYTES)
+    (length,) = encoding.length(data, place + 4)
+    return group << 16 | element == tags.ITEM and length >= _HEADER_BYTES and vr in VRS
 
 
 def _transfer_syntax(window: _Window, meta: list[Element]) -> str:

@@ -208,6 +208,48 @@ def test_random_bytes_after_a_valid_start_never_raise(meta: bytes, rest: bytes) 
     assert found.problem or found.pixel or covered == size or found.inflated == b""
 
 
+def _left_unknown(items: tuple[tuple[Built, ...], ...], encoding: Encoding) -> bytes:
+    """Make a file with a sequence that is called UN, its items as they stood."""
+    made = Nested(0x00091001, items, is_undefined=True, are_items_undefined=True)
+    known = element_bytes(made, encoding)
+    last = element_bytes(Plain(0x00100010, "PN", b"A^B "), encoding)
+    return file_bytes([], encoding) + known.replace(b"SQ", b"UN", 1) + last
+
+
+INNER = Nested(0x00091002, ((Plain(0x00091003, "LO", b"ab"),),), is_undefined=True)
+
+
+@pytest.mark.parametrize("encoding", [EXPLICIT, BIG])
+@pytest.mark.parametrize(
+    "items",
+    [
+        ((Plain(0x00080060, "CS", b"MR"),),),
+        ((Plain(0x00091001, "OB", bytes(10)), INNER), (INNER,)),
+        ((INNER,), ()),
+    ],
+)
+def test_a_sequence_that_is_called_unknown_ends_where_its_items_do_as_they_stand(
+    items: tuple[tuple[Built, ...], ...], encoding: Encoding
+) -> None:
+    data = _left_unknown(items, encoding)
+    found = parsed(data)
+    assert (found.problem, found.elements[-1].end) == ("", len(data))
+    assert [e.tag for e in found.elements[-2:]] == [0x00091001, 0x00100010]
+
+
+@pytest.mark.parametrize("encoding", [EXPLICIT, BIG])
+@pytest.mark.parametrize("items", [(), ((),), ((), ((Plain(0x00080060, "CS", b"MR"),)))])
+@pytest.mark.parametrize("is_last", [False, True])
+def test_an_unknown_sequence_is_implicit_whatever_follows_it(
+    items: tuple[tuple[Built, ...], ...], is_last: bool, encoding: Encoding
+) -> None:
+    unknown = Nested(0x00091001, items, is_undefined=True, vr="UN")
+    more = [] if is_last else [Plain(0x00100010, "PN", b"A^B ")]
+    data = file_bytes([unknown, *more], encoding)
+    found = parsed(data)
+    assert (found.problem, found.elements[-1].end) == ("", len(data))
+
+
 def test_sequences_may_nest_a_thousand_deep() -> None:
     opening = struct.pack("<HH2sHIHHI", 9, 0x1001, b"SQ", 0, 0xFFFFFFFF, 0xFFFE, 0xE000, 0xFFFFFFFF)
     closing = struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
