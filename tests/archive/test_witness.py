@@ -70,6 +70,10 @@ SILENT: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "64 bits": (_pixel_file(PixelCase("u8", GREY[np.newaxis].astype("u8"))), "64-bit samples"),
     "busy bits": (CASES["unused bits carry data"].write, "unused bits carry data"),
+    "one sample that is called colour": (
+        partial(slices, PhotometricInterpretation="RGB"),
+        "SimpleITK reads another matrix",
+    ),
     "float": (
         _pixel_file(PixelCase("f4", GREY[np.newaxis] / np.float32(8), vr="OF", tag=0x7FE00008)),
         "SimpleITK cannot read it",
