@@ -39,6 +39,19 @@ _BITS_ALLOCATED: Final = {
     tags.DOUBLE_FLOAT_PIXEL_DATA: (64,),
 }
 
+_NEEDED: Final = (
+    tags.SAMPLES_PER_PIXEL,
+    tags.PHOTOMETRIC_INTERPRETATION,
+    tags.PLANAR_CONFIGURATION,
+    tags.NUMBER_OF_FRAMES,
+    tags.ROWS,
+    tags.COLUMNS,
+    tags.BITS_ALLOCATED,
+    tags.BITS_STORED,
+    tags.PIXEL_REPRESENTATION,
+)
+"""What pixels are seen by."""
+
 Samples = npt.NDArray[np.generic]
 Stored = bytes | memoryview
 
@@ -148,6 +161,8 @@ def frame_run(values: Values) -> FrameRun | NoFrames:
     is_open = part10.is_native or part10.inflated is not None
     if not is_open and not part10.pixel.is_undefined_length:
         return NoFrames("not-encapsulated", is_odd=True)  # how else it stands, is not known
+    if _is_out_of_order(part10, part10.pixel):
+        return NoFrames("out-of-order", is_odd=True)
     pixel_format = _pixel_format(part10.pixel, values)
     if isinstance(pixel_format, NoFrames):
         return pixel_format
@@ -161,6 +176,12 @@ def frame_run(values: Values) -> FrameRun | NoFrames:
     if part10.pixel.is_undefined_length:
         return _encapsulated(part10, part10.pixel, pixel_format, count)
     return _native(part10, part10.pixel, pixel_format, count)
+
+
+def _is_out_of_order(part10: Part10, pixel: Element) -> bool:
+    """Tell whether what pixels are seen by stands behind them, where no value is read."""
+    found = (part10.find(tag) for tag in _NEEDED)
+    return part10.inflated is None and any(e and e.start > pixel.start for e in found)
 
 
 def _frames_said(values: Values) -> int | None:

@@ -297,6 +297,30 @@ def test_a_file_that_says_no_number_of_frames_has_one(said: Plain) -> None:
     assert run.count == 1
 
 
+SIGNED = next(case for case in PIXEL_CASES if case.name == "12 of 16 bit, signed")
+
+
+@pytest.mark.parametrize("element", SIGNED.elements[:-1], ids=lambda e: tags.keyword(e.tag))
+def test_pixels_are_not_seen_by_half_of_what_is_said_of_them(element: Plain) -> None:
+    late = [*(e for e in SIGNED.elements if e.tag != element.tag), element]
+    run = run_of(file_bytes(late))
+    if element.tag == tags.HIGH_BIT:
+        assert isinstance(run, FrameRun)
+    else:
+        assert run == NoFrames("out-of-order", is_odd=True)
+
+
+def test_of_what_is_said_twice_the_first_counts() -> None:
+    again = us(tags.PIXEL_REPRESENTATION, 0)
+    assert run_of(file_bytes([*SIGNED.elements, again])) == run_of(SIGNED.content)
+
+
+def test_in_a_deflated_file_all_is_read_in_any_order() -> None:
+    first, *others = SIGNED.elements
+    run = run_of(file_bytes([*others, first], DEFLATED))
+    assert isinstance(run, FrameRun)
+
+
 MANY = Plain(0x00280008, "IS", b"99")
 MANY_ENCODED: list[Built] = [
     *sorted([MANY, *(e for e in MATRIX if e.tag != MANY.tag)], key=lambda e: e.tag),
