@@ -192,11 +192,12 @@ def _not_apart(given: Mapping[str, Any]) -> list[str]:
     return [
         f"{key}: expected a place apart from the {other}, found one inside the other"
         for key, other in pairs
-        if key in folders and other in folders and _overlap(folders[key], folders[other])
+        if key in folders and other in folders and overlap(folders[key], folders[other])
     ]
 
 
-def _overlap(one: Path, other: Path) -> bool:
+def overlap(one: Path, other: Path) -> bool:
+    """Tell whether two places are one, or one is inside the other; both with no link in them."""
     return one.is_relative_to(other) or other.is_relative_to(one)
 
 
