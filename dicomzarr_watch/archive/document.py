@@ -213,7 +213,7 @@ def _image(plan: ImagePlan, instances: Sequence[Instance]) -> dict[str, Any]:
         "split_by": image.split_by,
         "z_by": image.z_by,
         "t_by": image.t_by,
-        "moments": [list(moment) for moment in image.moments],
+        "moments": {name: list(map(list, told)) for name, told in image.moments.items()},
         "findings": list(image.findings),
     }
 

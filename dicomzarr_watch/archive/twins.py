@@ -1,7 +1,7 @@
 """Files that bear one SOP Instance UID: the same bytes are one instance under several names.
 
-Other bytes at the same place are the instance once more, with another header or from another way;
-at other places they are instances that somebody gave one UID.
+Other bytes of the same place and time are the instance once more, sent again with another header.
+Else they are instances that somebody gave one UID, as careless tools do to whole series.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Final
 
 from dicomzarr_watch.archive.work import Source, sha256
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance
+
+RESENT_MOST: Final = 3
+"""An instance is not sent again more often; a UID that more have says nothing of any of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,9 @@ def twins(sources: Sequence[Source], instances: Sequence[Instance]) -> Twins:
     unlike: list[int] = []
     for numbers in by_uid.values():
         groups = _by_bytes(sources, instances, numbers) if len(numbers) > 1 else []
-        for group in _gathered(chain(*groups), lambda n: _place(instances[n])):
-            copies |= {n: k for k, n in enumerate(group) if k > 0}
+        is_resent = len(groups) <= RESENT_MOST
+        same = _gathered(chain(*groups), lambda n: _place(instances[n])) if is_resent else groups
+        copies |= {n: k for group in same for k, n in enumerate(group) if k > 0}
         if len(groups) > 1:
             unlike += [group[0] for group in groups]
     return Twins(copies, tuple(sorted(unlike)))
@@ -49,7 +54,7 @@ def _place(instance: Instance) -> Hashable:
     """Return what tells an instance that was sent again from one that was given its UID."""
     frames = instance.frames
     matrix = (frames.format.rows, frames.format.columns) if isinstance(frames, FrameRun) else None
-    return matrix, *((pose.position, pose.instance_number) for pose in instance.poses[:1])
+    return matrix, *instance.poses
 
 
 def _by_bytes(

@@ -60,7 +60,6 @@ _MEANINGS: Final = (
         tags.VELOCITY_ENCODING_DIRECTION,
         b"FD",
     ),
-    ("stack", tags.FRAME_CONTENT_SEQUENCE, tags.STACK_ID, b"SH"),
     ("reconstruction kernel", tags.CT_RECONSTRUCTION_SEQUENCE, tags.CONVOLUTION_KERNEL, b"SH"),
     ("tube voltage", tags.CT_X_RAY_DETAILS_SEQUENCE, tags.KVP, b"DS"),
     (
@@ -148,6 +147,8 @@ def with_groups(pose: Pose, groups: Values) -> Pose:
         found["thickness"] = item.decimal(tags.SLICE_THICKNESS) or pose.thickness
         between = item.decimal(tags.SPACING_BETWEEN_SLICES)
         found["spacing_between"] = between or pose.spacing_between
+    for item in groups.items(tags.FRAME_CONTENT_SEQUENCE):
+        found["stack"] = item.text(tags.STACK_ID)
     for item in groups.items(tags.PIXEL_VALUE_TRANSFORMATION_SEQUENCE):
         found["rescale"] = item.decimal_pair(tags.RESCALE_SLOPE, tags.RESCALE_INTERCEPT)
     for item in groups.items(tags.FRAME_VOI_LUT_SEQUENCE):

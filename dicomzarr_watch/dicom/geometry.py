@@ -23,7 +23,7 @@ SPACING_TOLERANCE: Final = 0.01
 """Of the spacing: gaps that differ by less count as equal."""
 POSITION_TOLERANCE_MM: Final = 0.01
 FINEST_TOLERANCE: Final = 0.05
-"""Of the smallest length that the header says, for what is smaller than patients."""
+"""Of a pixel, for what is smaller than patients."""
 OFF_LINE_PIXELS: Final = 0.5
 SHEAR_TOLERANCE_DEG: Final = 0.05
 
@@ -137,7 +137,7 @@ def on_slide(matrix: Pose) -> Geometry:
 
 def finest_mm(pose: Pose) -> float:
     """Return what is no distance, in mm: below it positions are the same but for rounding."""
-    said = (*(pose.spacing or ()), pose.thickness, pose.spacing_between)
+    said = pose.spacing or (pose.spacing_between, pose.thickness)  # which are often made up
     lengths = [abs(length) for length in said if length]
     return min(POSITION_TOLERANCE_MM, FINEST_TOLERANCE * min(lengths, default=math.inf))
 

@@ -1,7 +1,7 @@
 """Which frames may stand in one image: those whose voxels mean the same and are stored the same.
 
 SPLIT_RULES is the list; a series with several values of one of them becomes several images.
-Numbers that differ by a rounding are one value, wherever the edge of a rounding lies.
+Numbers count as the first one that was seen within a tolerance of them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from dicomzarr_watch.dicom.frames import PixelFormat
 from dicomzarr_watch.dicom.pose import MEANINGS, Pose
 from dicomzarr_watch.dicom.tiles import TileGrid
 
-COSINE_TOLERANCE: Final = 1e-3
+COSINE_TOLERANCE: Final = 1.5e-3
+"""More than the last digit of cosines that are written with three."""
 SPACING_TOLERANCE: Final = 1e-3
 """Of the spacing: half a pixel among five hundred."""
-_KNOWN_MOST: Final = 256
-"""Values that others are compared with; who has more has no two that were meant to be one."""
+_KNOWN_MOST: Final = 64
+"""Values that others are compared with; further ones are taken as they are, for time's sake."""
 
 Numbers = tuple[float, ...]
 

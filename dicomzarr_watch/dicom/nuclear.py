@@ -30,7 +30,7 @@ _INCREMENTS: Final = (
     tags.ANGULAR_VIEW_VECTOR,
     tags.TIME_SLICE_VECTOR,
 )
-"""What goes on from frame to frame at one place, the slowest first."""
+"""What advances from frame to frame at one place, the slowest first."""
 _INCREMENT: Final = TIME_KEYS.index("frame increment")
 
 Vectors = dict[int, tuple[float, ...]]

@@ -1,13 +1,13 @@
 """In which order the frames of one image stand.
 
 z follows the position along the normal, and t the first of TIME_KEYS that tells frames at one
-position apart.
+position apart, but for times that begin again at midnight.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dicomzarr_watch.dicom.grouping import Frame
@@ -20,6 +20,7 @@ _ONE_DAY: Final = 1e6
 
 Places = list[list[Frame]]
 """The frames of one image by their place, in its order."""
+Moments = dict[str, tuple[Moment, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Order:
     shape: tuple[int, int]
     z_by: str = ""
     t_by: str = ""
-    moments: tuple[Moment, ...] = ()
+    moments: Moments = field(default_factory=dict)
 
 
 def by_position(found: Places) -> Order:
@@ -41,11 +42,18 @@ def by_position(found: Places) -> Order:
     frames = [place[t] for t in range(times) for place in ordered]
     if times == 1:
         return Order(frames, (1, len(found)), "position")
-    moments: tuple[Moment, ...] = ()
-    if t_by in TIME_KEYS:
-        told = [place.pose.times[TIME_KEYS.index(t_by)] for place in ordered[0]]
-        moments = tuple(moment or () for moment in told)
-    return Order(frames, (times, len(found)), "position", t_by, moments)
+    return Order(frames, (times, len(found)), "position", t_by, _moments(ordered))
+
+
+def _moments(found: Places) -> Moments:
+    """Return what all slices of a moment share and those of others do not, by TIME_KEYS."""
+    moments: Moments = {}
+    for i, name in enumerate(TIME_KEYS):
+        shared = [{frame.pose.times[i] for frame in slices} for slices in zip(*found, strict=True)]
+        told = [one for values in shared for one in values if one is not None]
+        if len(told) == len(shared) == sum(map(len, shared)) and len(set(told)) > 1:
+            moments[name] = tuple(told)
+    return moments
 
 
 def by_number(frames: list[Frame]) -> Order:
@@ -66,7 +74,7 @@ def _time_key(found: Places) -> tuple[str, Callable[[Frame], tuple[Any, ...]]]:
         if name == "acquisition time" and _crosses_midnight(moments):
             continue
         if name == "b-value and direction":
-            # they say which frames are one moment; tables of them are in the order of the scan
+            # bval and bvec tables list volumes in the order of the scan, and so does t
             for frame in sorted((f for place in found for f in place), key=number, reverse=True):
                 moments[frame.pose.times[i]] = number(frame)
         return name, lambda f, i=i, at=moments: (

@@ -32,8 +32,9 @@ def number(frame: Frame) -> tuple[int, int, int, int]:
 def lines(frames: Sequence[Frame]) -> list[list[Frame]] | None:
     """Gather frames into lines of slices; None where a frame has no place.
 
-    A line goes on with the frame that lies nearest to it, not farther aside than along: no tilt of
-    a gantry is so steep.
+    A line goes on with the frame that lies nearest to its end: aside by no more than a part of a
+    frame, and as far again as along, for the tilt of a gantry. One line are also those whose lines
+    would be too many.
     """
     placed = _placed(frames)
     if placed is None:
@@ -47,21 +48,25 @@ def lines(frames: Sequence[Frame]) -> list[list[Frame]] | None:
     aside = np.array([frame.pose.position for _, frame in placed], float) @ plane.T
     if (np.abs(np.diff(aside, axis=0)).max(axis=1) <= beside + np.diff(along)).all():
         return [list(frames)]
-    numbers = _followed(along, aside, beside)
+    numbers = list(_followed(along, aside, beside))
+    if len(numbers) < len(placed):
+        return [list(frames)]
     found: dict[int, list[Frame]] = defaultdict(list)
     for line, (_, frame) in zip(numbers, placed, strict=True):
         found[line].append(frame)
-    return list(found.values()) if len(found) <= _LINES_MOST else [list(frames)]
+    return list(found.values())
 
 
 def _followed(along: Vector, aside: Vector, beside: float) -> Iterator[int]:
-    """Yield the number of the line that each frame is on."""
+    """Yield the number of the line that each frame is on, until there are too many."""
     ends = np.empty((0, 3))
     for at, (x, y) in zip(along, aside, strict=True):
         ways = np.abs(ends[:, 1:] - (x, y)).max(axis=1)
         line = int(ways.argmin()) if len(ends) else 0
         if not len(ends) or ways[line] > beside + at - ends[line, 0]:
             line = len(ends)
+            if line == _LINES_MOST:
+                return
             ends = np.vstack([ends, np.zeros(3)])
         ends[line] = at, x, y
         yield line

@@ -24,7 +24,8 @@ class Pose:
     meaning: what sets the values of this frame apart from others of its series, by the names in
     MEANINGS; what is not said is left out.
     times: what may order frames at one position, by TIME_KEYS; None where not said.
-    acquisition: the acquisition's number. concatenation: what the parts of one multi-frame image
+    acquisition: the acquisition's number. stack: the name of the stack that a frame is said to be
+    of. concatenation: what the parts of one multi-frame image
     share that was cut into files, and the number of this file's first frame in it (PS3.3
     C.7.6.16.2.2.4).
     coordinates: those of the position: of the patient, of a slide, or of an ultrasound volume.
@@ -42,6 +43,7 @@ class Pose:
     meaning: Meaning = ()
     times: tuple[Moment | None, ...] = (None,) * 6
     acquisition: int | None = None
+    stack: str = ""
     concatenation: tuple[str, int] = ("", 0)
     coordinates: str = "patient"
 
@@ -57,7 +59,6 @@ MEANINGS: Final = (
     "energy window",
     "detector",
     "view",
-    "stack",
     "optical path",
     "focal plane",
     "segment",

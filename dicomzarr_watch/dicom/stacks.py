@@ -1,27 +1,36 @@
 """How the frames that belong together become images, and in which order they stand.
 
-Where not every place of a line has as many frames, acquisitions, moments or what is there twice
-are images of their own. Tiles make one plane, each at its place.
+A line of slices is one image, unless its places have unlike numbers of frames or lie irregularly:
+then it is divided, if its frames say by what. Tiles make one plane, each at its place.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
+import numpy as np
+
+from dicomzarr_watch.dicom.divisions import divisions, is_even, layers
 from dicomzarr_watch.dicom.frames import PixelFormat
-from dicomzarr_watch.dicom.geometry import Geometry, geometry, on_slide
+from dicomzarr_watch.dicom.geometry import (
+    OFF_LINE_PIXELS,
+    POSITION_TOLERANCE_MM,
+    Geometry,
+    geometry,
+    on_slide,
+)
 from dicomzarr_watch.dicom.grouping import Frame, groups
-from dicomzarr_watch.dicom.order import Order, Places, by_number, by_position
-from dicomzarr_watch.dicom.places import lines, number, places
-from dicomzarr_watch.dicom.pose import TIME_KEYS, Moment
+from dicomzarr_watch.dicom.order import Moments, Order, Places, by_number, by_position
+from dicomzarr_watch.dicom.places import lines, places
 from dicomzarr_watch.dicom.tiles import TileGrid
 
-PARTS_MOST: Final = 8
-"""Into more images the frames of one line are not divided by what they say of themselves."""
+NEARLY_REGULAR: Final = 0.15
+"""Of the widest gap: if gaps differ by less, somebody rounded; volumes were not shuffled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +41,7 @@ class Image:
     frames, planes: plane t * z_count + z stands at (t, z); of tiles, the number of the tile is the
     plane, and some may be missing.
     split_by: the rules that set this image apart from others, with its values.
-    moments: what t_by says of each t; of slices that have each its own, that of the first.
+    moments: by TIME_KEYS what is said of each t, where all its slices share it.
     """
 
     format: PixelFormat
@@ -45,7 +54,7 @@ class Image:
     t_by: str
     findings: tuple[str, ...]
     grid: TileGrid | None = None
-    moments: tuple[Moment, ...] = ()
+    moments: Moments = field(default_factory=dict)
 
     @property
     def missing_tiles(self) -> int:
@@ -138,78 +147,43 @@ def _without_place(frames: list[Frame]) -> list[list[Frame]]:
 
 
 def _of_line(frames: list[Frame], split_by: dict[str, str]) -> list[Image]:
-    """Make one image of a line of slices, or several where its places repeat unevenly."""
+    """Make one image of a line of slices, or several where that makes no grid."""
     found = places(frames)
-    is_even = len({len(place) for place in found}) == 1
-    whole = _image(by_position(found), split_by) if is_even else None
-    if whole and whole.geometry.is_regular:
+    if not is_even(found):
+        return _of_uneven(found, split_by)
+    whole = _image(by_position(found), split_by)
+    if whole.geometry.is_regular or _is_nearly_regular(whole.geometry):
         return [whole]
-    for name, parts in _divisions(found):
+    return next((i for i in _divided(found, split_by) if _were_shuffled(i)), [whole])
+
+
+def _of_uneven(found: Places, split_by: dict[str, str]) -> list[Image]:
+    """Make the images of places that have unlike numbers of frames."""
+    for images in _divided(found, split_by):
+        if all(image.geometry.is_regular or image.geometry.missing for image in images):
+            return images
+    parts = enumerate(layers(found), 1)
+    return [_uneven(_image(by_position(part), split_by | {"part": str(n)})) for n, part in parts]
+
+
+def _divided(found: Places, split_by: dict[str, str]) -> Iterator[list[Image]]:
+    for name, parts in divisions(found):
         images = [
-            _image(by_position(places(part)), split_by | {name: value})
-            for value, part in parts.items()
+            _image(by_position(part), split_by | {name: value}) for value, part in parts.items()
         ]
-        if _is_better(images) if whole else all(map(_is_plain, images)):
-            return [_uneven(image) for image in images] if name == "part" else images
-    return [whole] if whole else _layers(found, split_by)
+        yield [_uneven(image) for image in images] if name == "part" else images
 
 
-def _is_plain(image: Image) -> bool:
-    return image.geometry.is_regular or bool(image.geometry.missing)
+def _is_nearly_regular(measured: Geometry) -> bool:
+    gaps = [b - a for a, b in pairwise(measured.positions)]
+    return max(gaps) - min(gaps) <= NEARLY_REGULAR * max(gaps)
 
 
-def _is_better(images: Sequence[Image]) -> bool:
-    """Tell whether volumes were shuffled: each is regular, and lies between slices of another."""
+def _were_shuffled(images: Sequence[Image]) -> bool:
+    """Tell whether each image is regular, and lies between slices of another."""
     ends = sorted((i.geometry.positions[0], i.geometry.positions[-1]) for i in images)
     are_mixed = all(ahead[1] > start for ahead, (start, _) in pairwise(ends))
     return are_mixed and all(image.geometry.is_regular for image in images)
-
-
-def _divisions(found: Places) -> Iterator[tuple[str, dict[str, list[Frame]]]]:
-    """Yield what frames may be divided by, with parts that each have as many at every place.
-
-    Parts are acquisitions, or the moments that have the same places.
-    """
-    frames = [frame for place in found for frame in place]
-    if all(frame.pose.acquisition is not None for frame in frames):
-        yield from _even("acquisition", _gathered(frames, lambda f: str(f.pose.acquisition)))
-    at = {id(frame): n for n, place in enumerate(found) for frame in place}
-    for i in range(len(TIME_KEYS)):
-        moments = _gathered(frames, lambda f, i=i: f.pose.times[i])  # type: ignore[misc]  # i is bound
-        if None in moments or 2 * len(moments) > len(frames):
-            continue  # not known of all, or it numbers frames and not moments
-        alike: dict[Hashable, list[Frame]] = defaultdict(list)
-        for moment in moments.values():
-            alike[frozenset(at[id(frame)] for frame in moment)] += moment
-        yield from _even("part", {str(n): part for n, part in enumerate(alike.values(), 1)})
-
-
-def _gathered(frames: Iterable[Frame], key: Callable[[Frame], Any]) -> dict[Any, list[Frame]]:
-    found: dict[Any, list[Frame]] = defaultdict(list)
-    for frame in frames:
-        found[key(frame)].append(frame)
-    return found
-
-
-def _even(name: str, parts: dict[str, list[Frame]]) -> Iterator[tuple[str, dict[str, list[Frame]]]]:
-    """Yield a division if its parts are few and each has as many frames at every place."""
-    if 1 < len(parts) <= PARTS_MOST and all(
-        len({len(place) for place in places(part)}) == 1 for part in parts.values()
-    ):
-        yield name, parts
-
-
-def _layers(found: Places, split_by: dict[str, str]) -> list[Image]:
-    """Make one image of as many frames as every place has, and others of what is left."""
-    images: list[Image] = []
-    while found:
-        count = min(len(place) for place in found)
-        ordered = [sorted(place, key=number) for place in found]
-        said = split_by | {"part": str(len(images) + 1)}
-        images.append(_uneven(_image(by_position([place[:count] for place in ordered]), said)))
-        rest = [frame for place in ordered for frame in place[count:]]
-        found = places(rest) if rest else []
-    return images
 
 
 def _uneven(image: Image) -> Image:
@@ -228,16 +202,27 @@ def _image(order: Order, split_by: dict[str, str]) -> Image:
         split_by=split_by,
         z_by=order.z_by,
         t_by=order.t_by,
-        findings=_findings(measured),
+        findings=_findings(measured, order),
         moments=order.moments,
     )
 
 
-def _findings(measured: Geometry) -> tuple[str, ...]:
+def _findings(measured: Geometry, order: Order) -> tuple[str, ...]:
     found = {
         "slices-missing": bool(measured.missing),
         "spacing-varies": not (measured.is_regular or measured.missing),
         "slices-not-in-line": not measured.is_straight,
+        "moments-not-aligned": not _are_aligned(order),
         "sheared": measured.is_placed and measured.tilt_deg > 0,
     }
     return tuple(name for name, holds in found.items() if holds)
+
+
+def _are_aligned(order: Order) -> bool:
+    """Tell whether the slices of all moments lie where those of the first one do."""
+    if order.shape[0] == 1 or order.z_by != "position":
+        return True
+    points = np.array([f.pose.position for f in order.frames], float).reshape(*order.shape, 3)
+    allowed = OFF_LINE_PIXELS * min(order.frames[0].pose.spacing or (math.inf,))
+    apart = np.linalg.norm(points - points[0], axis=-1).max()
+    return bool(apart <= max(allowed, POSITION_TOLERANCE_MM))

@@ -89,12 +89,10 @@ def meaning(values: Values) -> Meaning:
         "image type": image_type(values.texts(tags.IMAGE_TYPE)),
         "complex component": values.text(tags.COMPLEX_IMAGE_COMPONENT) or _ge_component(values),
         # not each maker numbers echoes
-        "echo": values.text(tags.ECHO_NUMBERS) or _plain(values.decimal(tags.ECHO_TIME)),
+        "echo": values.text(tags.ECHO_NUMBERS) or _plain(values.decimal(tags.ECHO_TIME), digits=2),
         "reconstruction kernel": values.text(tags.CONVOLUTION_KERNEL),
         "tube voltage": _plain(values.decimal(tags.KVP)),
-        "view": " ".join(
-            filter(None, map(values.text, (tags.IMAGE_LATERALITY, tags.VIEW_POSITION)))
-        ),
+        "view": _view(values),
     }
     return tuple(sorted((name, value) for name, value in said.items() if value))
 
@@ -112,8 +110,16 @@ def _ge_component(values: Values) -> str:
     return _GE_COMPONENTS.get(values.number(tag, b"SS"), "")
 
 
-def _plain(number: float | None) -> str:
-    return "" if number is None else f"{number:g}"
+def _view(values: Values) -> str:
+    """Return the view of a projection; what has a place needs no name for it."""
+    if tags.IMAGE_POSITION_PATIENT in values:
+        return ""
+    said = map(values.text, (tags.IMAGE_LATERALITY, tags.VIEW_POSITION))
+    return " ".join(filter(None, said))
+
+
+def _plain(number: float | None, digits: int = 6) -> str:
+    return "" if number is None else f"{number:.{digits}g}"
 
 
 def diffusion(values: Values) -> Moment | None:

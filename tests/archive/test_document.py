@@ -218,7 +218,10 @@ def test_the_geometry_is_told_in_the_terms_of_simpleitk(tmp_path: Path) -> None:
 
 def test_what_tells_moments_apart_is_told_of_each(tmp_path: Path) -> None:
     (image,) = _told(made(tmp_path, CASES["moments"].write))["images"]
-    assert (image["t_by"], image["moments"]) == ("temporal position", [[1.0], [2.0]])
+    assert (image["t_by"], image["moments"]) == (
+        "temporal position",
+        {"temporal position": [[1.0], [2.0]]},
+    )
 
 
 def test_an_axis_along_which_nobody_says_the_distance_has_no_unit(tmp_path: Path) -> None:

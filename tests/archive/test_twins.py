@@ -45,6 +45,18 @@ def test_files_whose_headers_say_the_same_are_told_apart_by_their_pixels(tmp_pat
     assert compared(tmp_path) == Twins(copies={2: 1, 1: 2}, unlike=(0, 1))
 
 
+def test_a_uid_that_a_whole_series_was_given_makes_no_copies(tmp_path: Path) -> None:
+    for n in range(5):
+        write_slice(tmp_path / f"{n}.dcm", sop_uid=uid(0), PatientID=str(n))
+    assert compared(tmp_path) == Twins(unlike=tuple(range(5)))
+
+
+def test_another_moment_at_the_same_place_is_no_copy(tmp_path: Path) -> None:
+    for n in range(2):
+        write_slice(tmp_path / f"{n}.dcm", sop_uid=uid(0), TemporalPositionIdentifier=n + 1)
+    assert compared(tmp_path) == Twins(unlike=(0, 1))
+
+
 def test_an_instance_sent_again_with_another_header_is_a_copy_at_its_place(tmp_path: Path) -> None:
     for n, name in enumerate(("first", "again", "elsewhere")):
         place = (0.0, 0.0, 2.5 * (n // 2))

@@ -325,7 +325,6 @@ def test_what_is_not_said_or_empty_sets_nothing_apart() -> None:
             ("image type", "DERIVED\\PRIMARY\\DIXON\\NONE\\FAT"),
         ),
         (group(0x00189197, fd(0x00189090, 0, 0, 1)), ("velocity direction", "0.0\\0.0\\1.0")),
-        (group(0x00209111, Plain(0x00209056, "SH", b"2 ")), ("stack", "2")),
         (
             group(0x00189226, Plain(0x00089208, "CS", b"MAGNITUDE ")),
             ("complex component", "MAGNITUDE"),
@@ -534,6 +533,16 @@ def test_an_instance_that_is_a_volume_is_one_by_itself(sop_class: str) -> None:
     assert pose.meaning == (("instance", "1.2.3"),)
     (single,) = poses_of(said, name, frames=1)
     assert single.meaning == (), "planes that stand in files of their own stack"
+
+
+def test_a_frame_knows_the_stack_that_it_is_of() -> None:
+    stacks = (group(FRAME_CONTENT, Plain(0x00209056, "SH", name)) for name in (b"1 ", b"2 "))
+    assert [pose.stack for pose in poses_of(per_frame(*((s,) for s in stacks)))] == ["1", "2"]
+
+
+def test_only_what_has_no_place_is_told_apart_by_its_view() -> None:
+    (pose,) = poses_of(ds(POSITION, "0\\0\\0"), Plain(0x00200062, "CS", b"L "))
+    assert pose.meaning == ()
 
 
 def test_the_parts_of_a_concatenation_know_their_order() -> None:

@@ -175,7 +175,8 @@ def test_frames_at_one_place_are_moments_by_the_first_key_that_tells_them_apart(
     assert (image.shape, image.t_by) == ((3, 4), TIME_KEYS[key])
     assert files(image) == [n for _, _, n in numbers]
     assert image.geometry.spacing[2] == pytest.approx(2.0)
-    assert image.moments == ((0.0,), (10.0,), (20.0,))
+    is_shared = TIME_KEYS[key] in COMMON
+    assert image.moments.get(TIME_KEYS[key]) == (((0.0,), (10.0,), (20.0,)) if is_shared else None)
 
 
 def test_a_key_that_one_frame_lacks_is_passed_over() -> None:
@@ -227,6 +228,66 @@ def test_volumes_that_lie_between_each_other_are_images_of_their_own() -> None:
     assert all(image.geometry.is_regular for image in images)
     alone = stack([frame(n, 4.0 * (n % 4) + n // 4, times=moment(n // 4)) for n in range(8)])
     assert [image.shape for image in alone] == [(1, 4), (1, 4)]
+
+
+def test_a_slice_twice_in_one_moment_stands_apart_from_all_moments() -> None:
+    places = [(t, z) for t in range(4) for z in range(3)] + [(1, 2)]
+    images = stack([frame(n, 3.0 * z, times=moment(t)) for n, (t, z) in enumerate(places)])
+    assert [(image.shape, files(image)) for image in images] == [
+        ((4, 3), list(range(12))),
+        ((1, 1), [12]),
+    ]
+
+
+def test_a_slice_missing_of_one_moment_shifts_no_other_moment() -> None:
+    """Nothing but the numbers of the instances tells moments apart."""
+    places = [(t, z) for t in range(4) for z in range(3) if (t, z) != (1, 2)]
+    images = stack([frame(3 * t + z, 3.0 * z) for t, z in places])
+    assert [(image.shape, files(image)) for image in images] == [
+        ((4, 2), [0, 1, 3, 4, 6, 7, 9, 10]),
+        ((3, 1), [2, 8, 11]),
+    ]
+
+
+def test_moments_that_are_counted_as_acquisitions_stay_one_image() -> None:
+    places = [(t, z) for t in range(4) for z in range(3) if (t, z) != (1, 2)]
+    images = stack([frame(n, 3.0 * z, acquisition=t) for n, (t, z) in enumerate(places)])
+    assert [(image.shape, image.split_by) for image in images] == [
+        ((3, 3), {"acquisition": "0 to 3"}),
+        ((1, 2), {"acquisition": "1"}),
+    ]
+
+
+@pytest.mark.parametrize("name", ["of each frame", "of each package", "of each moment"])
+def test_the_names_of_stacks_divide_no_grid(name: str) -> None:
+    def named(n: int) -> str:
+        return str({"of each frame": n, "of each package": n % 3, "of each moment": n // 9}[name])
+
+    found = [frame(n, 3.0 * (n % 9), stack=named(n)) for n in range(18)]
+    assert only(stack(found)).shape == (2, 9)
+
+
+def test_stacks_that_overlap_are_images_of_their_own() -> None:
+    found = [frame(10 * s + n, 5.0 * n + 15.0 * s, stack=str(s)) for s in (1, 2) for n in range(5)]
+    assert [image.split_by for image in stack(found)] == [{"stack": "1"}, {"stack": "2"}]
+
+
+def test_packages_whose_places_are_rounded_are_one_volume() -> None:
+    heights = [round(10.0 / 3.0 * n, 1) for n in range(21)]
+    found = [frame(n, z, times=moment(n % 3)) for n, z in enumerate(heights)]
+    assert only(stack(found)).findings == ("spacing-varies",)
+
+
+def test_a_moment_that_lies_elsewhere_is_a_finding() -> None:
+    places = [(t, z) for t in range(2) for z in range(3)]
+    found = [frame(n, position=(0.59 * t, 0.0, 2.0 * z)) for n, (t, z) in enumerate(places)]
+    assert only(stack(found)).findings == ("moments-not-aligned",)
+
+
+def test_more_lines_than_can_be_are_none() -> None:
+    rng = np.random.default_rng(1)
+    found = [frame(n, position=(*rng.uniform(-1e4, 1e4, 2), 0.0)) for n in range(200)]
+    assert only(stack(found)).shape == (200, 1)
 
 
 def test_acquisitions_that_overlap_are_images_of_their_own() -> None:
@@ -430,7 +491,20 @@ def test_b_values_and_directions_are_moments_in_the_order_of_the_scan() -> None:
     image = only(stack(frames))
     assert (image.shape, image.t_by) == ((3, 2), "b-value and direction")
     assert files(image) == [0, 3, 1, 4, 2, 5]
-    assert image.moments == tuple(told)
+    assert image.moments == {"b-value and direction": tuple(told)}
+
+
+def test_b_values_are_told_whatever_moments_are_told_apart_by() -> None:
+    """Two volumes without diffusion weighting have the same b-value."""
+    told = [(0.0,), (1000.0, 0.0, 1.0, 0.0), (0.0,)]
+    frames = [
+        frame(3 * z + n, 2.0 * z, times=(None, (float(n),), None, told[n], None, None))
+        for z in range(2)
+        for n in range(3)
+    ]
+    image = only(stack(frames))
+    assert image.t_by == "acquisition time"
+    assert image.moments["b-value and direction"] == tuple(told)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,100 @@
+"""What the frames of a line may be divided by, where they make no grid together.
+
+The parts are acquisitions, stacks, or the moments that have the same places; if nothing that the
+frames say divides them, what every place has and what is left. A moment is never mixed with others
+because one of its slices is missing, or there twice.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from itertools import chain, pairwise
+from typing import Any, Final
+
+from dicomzarr_watch.dicom.grouping import Frame
+from dicomzarr_watch.dicom.order import Places
+from dicomzarr_watch.dicom.places import number, places
+from dicomzarr_watch.dicom.pose import TIME_KEYS
+
+PARTS_MOST: Final = 64
+"""What has more parts numbers something else than volumes."""
+
+
+def is_even(found: Places) -> bool:
+    """Tell whether all places have as many frames."""
+    return len({len(place) for place in found}) == 1
+
+
+def divisions(found: Places) -> Iterator[tuple[str, dict[str, Places]]]:
+    """Yield what divides frames, and the parts, each with as many frames at every place."""
+    frames = list(chain(*found))
+    at = {id(frame): n for n, place in enumerate(found) for frame in place}
+    if all(frame.pose.acquisition is not None for frame in frames):
+        by_number = _gathered(frames, lambda f: f.pose.acquisition)
+        alike = _with_same_places(by_number.values(), at)
+        yield from _even("acquisition", {_numbers(part): part for part in alike})
+    if all(frame.pose.stack for frame in frames):
+        yield from _even("stack", _gathered(frames, lambda f: f.pose.stack))
+    for i in range(len(TIME_KEYS)):
+        moments = _gathered(frames, lambda f, i=i: f.pose.times[i])  # type: ignore[misc]  # i is bound
+        if None in moments or 2 * len(moments) > len(frames):
+            continue  # not known of all, or it numbers frames and not moments
+        alike = _with_same_places(moments.values(), at)
+        yield from _even("part", {str(n): part for n, part in enumerate(alike, 1)})
+
+
+def layers(found: Places) -> Iterator[Places]:
+    """Yield as many frames as every place has, and so on with what is left.
+
+    Where those would not be moments one after the other, the places that have the usual number of
+    frames come first.
+    """
+    while found:
+        ordered = [sorted(place, key=number) for place in found]
+        count = min(len(place) for place in ordered)
+        if count == 1 or _follow_each_other(ordered, count):
+            yield [place[:count] for place in ordered]
+            rest = [frame for place in ordered for frame in place[count:]]
+        else:
+            usual = sorted(len(place) for place in ordered)[len(ordered) // 2]
+            yield [place for place in ordered if len(place) == usual]
+            rest = [frame for place in ordered if len(place) != usual for frame in place]
+        found = places(rest) if rest else []
+
+
+def _follow_each_other(ordered: Places, count: int) -> bool:
+    """Tell whether the first frames of all places were taken before the second ones, and so on."""
+    rows = [sorted(number(place[t]) for place in ordered) for t in range(count)]
+    return all(one[-1] < other[0] for one, other in pairwise(rows))
+
+
+def _with_same_places(moments: Iterable[list[Frame]], at: dict[int, int]) -> Iterable[list[Frame]]:
+    """Gather moments that have the same places; what one has twice at a place is apart."""
+    alike: dict[Hashable, list[Frame]] = defaultdict(list)
+    for moment in moments:
+        by_place = _gathered(sorted(moment, key=number), lambda f: at[id(f)])
+        for k in range(max(map(len, by_place.values()))):
+            once = {n: frames[k] for n, frames in by_place.items() if k < len(frames)}
+            alike[frozenset(once)] += once.values()
+    return alike.values()
+
+
+def _numbers(frames: Iterable[Frame]) -> str:
+    told = sorted({frame.pose.acquisition or 0 for frame in frames})
+    return str(told[0]) if len(told) == 1 else f"{told[0]} to {told[-1]}"
+
+
+def _even(name: str, parts: dict[str, list[Frame]]) -> Iterator[tuple[str, dict[str, Places]]]:
+    """Yield a division if it is one."""
+    if 1 < len(parts) <= PARTS_MOST:
+        found = {value: places(part) for value, part in parts.items()}
+        if all(map(is_even, found.values())):
+            yield name, found
+
+
+def _gathered(frames: Iterable[Frame], key: Callable[[Frame], Any]) -> dict[Any, list[Frame]]:
+    found: dict[Any, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        found[key(frame)].append(frame)
+    return found
