@@ -100,6 +100,17 @@ def from_state_error(error: OSError) -> RetryError:
     )
 
 
+def from_archive_error(error: OSError) -> RetryError:
+    """Class what the system said of an archive that originals are compared with."""
+    return RetryError(
+        "archive-unreadable",
+        expected="an archive that can be read",
+        found=_errno_name(error),
+        todo="check the output's disk or mount",
+        private=str(error.filename or ""),
+    )
+
+
 def from_clearing_error(error: OSError) -> RetryError:
     """Class what the system said as an original was to be moved or deleted."""
     return RetryError(

@@ -1,9 +1,9 @@
 """Originals that the archive holds, moved away or deleted.
 
 The rule: nothing goes that does not come back. Right before it goes, a file is in the state that it
-was archived in, and its bytes are those of a file that the published, verified store gives back;
-of a bundle, the bytes of everything that is in it. What says so is on disk before. A name that is
-taken is never given to other bytes.
+was archived in, and its bytes are those of a file that the published, verified store gives back,
+rebuilt just then; of a bundle, the bytes of everything that is in it. What says so is on disk
+before. A name that is taken is never given to other bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import json
 import os
 import shutil
 import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,13 +24,15 @@ from dicomzarr_watch.archive.disk import rename_anew, sync
 from dicomzarr_watch.archive.document import Receipt
 from dicomzarr_watch.archive.layout import DONE_JSON, STORE_NAME
 from dicomzarr_watch.archive.names import marked
-from dicomzarr_watch.archive.reader import Store
+from dicomzarr_watch.archive.reader import Store, StoredFile
+from dicomzarr_watch.archive.verify import comes_back
 from dicomzarr_watch.archive.work import Clearance, Level, Original
 from dicomzarr_watch.errors import (
     DicomzarrError,
     RejectError,
     RetryError,
     SourceChangedError,
+    from_archive_error,
     from_clearing_error,
 )
 from dicomzarr_watch.identity import Identity
@@ -65,9 +69,10 @@ def cleared(work: Clearance) -> Cleared:
 
 @dataclass(frozen=True, slots=True)
 class _Holding:
-    """SHA-256 of the files that a store gives back, and of those whose pixels alone it has."""
+    """The files of a store by their SHA-256, and that of those whose pixels alone it has."""
 
-    whole: frozenset[bytes]
+    store: Store
+    whole: Mapping[bytes, StoredFile]
     pixels: frozenset[bytes]
 
 
@@ -79,12 +84,18 @@ class _Archive:
     known: dict[str, _Holding] = field(default_factory=dict)
 
     def prove(self, sha256: bytes, folder: str) -> None:
-        """Return if a series gives back a file of these bytes; raises RejectError if not."""
-        if folder not in self.known:
-            self.known[folder] = self._holding(folder)
-        held = self.known[folder]
-        if sha256 in held.whole:
-            return
+        """Return if a series gives back a file of these bytes; raises RejectError if not.
+
+        Raises RetryError where the system does not let it be read.
+        """
+        with _reading():
+            if folder not in self.known:
+                self.known[folder] = self._holding(folder)
+            held = self.known[folder]
+            if sha256 in held.whole:
+                if not comes_back(held.store, held.whole[sha256]):
+                    raise _unproven("archive-differs", "one that does not give the file back")
+                return
         if sha256 in held.pixels:
             raise RejectError("only-pixels-kept", expected="an archive of its bytes")
         raise RejectError(
@@ -104,12 +115,13 @@ class _Archive:
             raise _unproven("no-receipt", type(error).__name__) from error
         if said["state"] != "done" or receipt.verified["level"] not in _PROOFS:
             raise _unproven("not-verified", str(receipt.verified["level"]))
-        files = Store(final / STORE_NAME).files
-        if len(files) != receipt.counts["files"]:
-            raise _unproven("archive-differs", f"{len(files)} files in it")
+        store = Store(final / STORE_NAME)
+        if len(store.files) != receipt.counts["files"]:
+            raise _unproven("archive-differs", f"{len(store.files)} files in it")
         return _Holding(
-            frozenset(file.sha256 for file in files),
-            frozenset(f.original_sha256 for f in files if f.original_sha256 != f.sha256),
+            store,
+            {file.sha256: file for file in store.files},
+            frozenset(f.original_sha256 for f in store.files if f.original_sha256 != f.sha256),
         )
 
     def _make_durable(self, final: Path) -> None:
@@ -214,10 +226,18 @@ def _sha256(path: Path) -> bytes:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise from_archive_error(error) from error
+
+
 def _unproven(code: str, found: str) -> RejectError:
     return RejectError(
         code,
         expected="a published archive, verified by rebuilding every file",
         found=found,
-        todo="run verify on the archive; files that it does not hold for stay in the inbox",
+        todo="run verify on the archive, and give what stays another time to have it archived anew",
     )

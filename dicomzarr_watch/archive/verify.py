@@ -27,6 +27,7 @@ from dicomzarr_watch.archive.second import Asked, Look, second_look, worst
 from dicomzarr_watch.archive.threads import pool
 from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.frames import Stored
+from dicomzarr_watch.errors import RejectError
 
 THREADS: Final = os.cpu_count() or 1
 _IN_MEMORY_BYTES: Final = 32 << 20
@@ -96,6 +97,14 @@ def verdict(
                 looks.setdefault(found.look, []).append(found.file.name)
             progress(found.file.size)
     return Verdict(tuple(dict.fromkeys(odd)), {k: tuple(v) for k, v in looks.items()})
+
+
+def comes_back(store: Store, file: StoredFile) -> bool:
+    """Rebuild one file and tell whether it has the SHA-256 that the store says of it."""
+    try:
+        return _sha256(store.pieces_of(file)) == file.sha256
+    except RejectError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from archive_cases import archived, contents
+from archive_cases import archived, chunk_files, contents
 from dicom_files import write_series
 from disturbed import encoded
 
@@ -19,6 +19,7 @@ from dicomzarr_watch.archive.disk import rename_anew
 from dicomzarr_watch.archive.layout import DONE_JSON
 from dicomzarr_watch.archive.originals import Cleared, cleared
 from dicomzarr_watch.archive.work import Clearance, KeepEncoded, Level, Original
+from dicomzarr_watch.errors import RetryError
 from dicomzarr_watch.identity import Identity
 
 
@@ -159,6 +160,31 @@ def test_without_a_whole_archive_everything_stays(
     wanted = [place.original(f"drop/{name}") for name in ("0000.dcm", "0001.dcm")]
     assert codes(place.cleared(*wanted)) == {original.path: code for original in wanted}
     assert contents(place.inbox) == before
+
+
+def test_only_what_a_damaged_archive_still_gives_back_goes(tmp_path: Path) -> None:
+    def write(folder: Path) -> None:
+        three(folder)
+        (folder / "notes.txt").write_bytes(b"no image")
+
+    place = made(tmp_path, write)
+    for chunk in chunk_files(place.results / place.folder / "series.zarr" / "0"):
+        chunk.write_bytes(b"x" * chunk.stat().st_size)
+    before = contents(place.inbox / "drop")
+    wanted = [place.original(f"drop/{name}") for name in before]
+    found = place.cleared(*wanted)
+    assert codes(found) == {f"drop/000{n}.dcm": "archive-differs" for n in range(3)}
+    assert contents(place.inbox / "drop").keys() == before.keys() - {"notes.txt"}
+
+
+def test_an_archive_that_the_system_does_not_let_be_read_is_tried_again(place: Place) -> None:
+    root = place.results / place.folder / "series.zarr" / "zarr.json"
+    root.unlink()
+    root.symlink_to(root)
+    original = place.original("drop/0000.dcm")
+    (error,) = place.cleared(original).kept.values()
+    assert (type(error), error.code) == (RetryError, "archive-unreadable")
+    assert (place.inbox / original.path).exists()
 
 
 def test_without_an_account_everything_stays(place: Place) -> None:
