@@ -54,8 +54,12 @@ def convert(work: Work, progress: Progress = lambda _stage, _bytes: None) -> Rec
     """Convert one series and publish it, verified, below `work.output / work.drop`.
 
     A series that is published already becomes a new revision that holds the old one's files as
-    well; with no new file it stays as it is. Raises RetryError, SourceChangedError or RejectError;
-    then nothing has changed under the final name.
+    well; with no new file it stays as it is, if all of it comes back (which `Level.OFF` does not
+    ask). Where that is not so, a new revision has what is at hand and what still comes back; if a
+    file would be in neither, the damaged one stays, and RejectError is raised.
+
+    Raises RetryError, SourceChangedError or RejectError; then nothing has changed under the final
+    name.
     """
     try:
         return _convert(work, progress)
@@ -76,10 +80,11 @@ def _convert(work: Work, progress: Progress) -> Receipt:
         sources = work.sources
         if previous:
             with clock("previous"):
-                carried = _carried(Store(final / layout.STORE_NAME), sources, stage, previous)
+                carried = _carried(final / layout.STORE_NAME, work, stage, previous)
             if carried is None:
                 return replace(previous, is_unchanged=True)
-            sources = tuple(sorted((*sources, *carried), key=lambda s: s.name))
+            work = replace(work, findings=(*work.findings, *carried.findings))
+            sources = tuple(sorted((*sources, *carried.sources), key=lambda s: s.name))
         with clock("transcode"):
             keep = work.keep_encoded if work.is_decoded else KeepEncoded.ALWAYS
             found = transcoded(sources, keep, stage / "native")
@@ -91,17 +96,46 @@ def _convert(work: Work, progress: Progress) -> Receipt:
         return replace(receipt, seconds=clock.seconds)
 
 
-def _carried(
-    old: Store, sources: tuple[Source, ...], stage: Path, previous: Receipt
-) -> list[Source] | None:
-    """Restore what only the old revision has; None if there is nothing new to add to it.
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """What a new revision takes over, and what is to be said of the one before."""
 
-    A carried file whose name is taken is set apart by its revision.
+    sources: tuple[Source, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def _carried(path: Path, work: Work, stage: Path, previous: Receipt) -> _Carried | None:
+    """Restore what only the old revision has; None if there is nothing to add to it or to mend.
+
+    A carried file whose name is taken is set apart by its revision. Raises RejectError if it does
+    not come back.
     """
-    new = {source.name: sha256(source) for source in sources}
+    new = {source.name: sha256(source) for source in work.sources}
+    mended = (Finding("damaged-revision-replaced", detail=f"revision {previous.revision}"),)
+    try:
+        old = Store(path)
+    except RejectError:  # the receipt alone says what was in it
+        if document.content_hash(new.items()) != previous.content:
+            raise
+        return _Carried(findings=mended)
     known = {file.original_sha256 for file in old.files}
-    if known.issuperset(new.values()):
+    if not known.issuperset(new.values()):
+        return _Carried(_restored(old, new, stage, previous))
+    if work.verify is Level.OFF or _is_sound(old, work):
         return None
+    return _Carried(_restored(old, new, stage, previous), mended)
+
+
+def _is_sound(store: Store, work: Work) -> bool:
+    try:
+        return not verify.verdict(store, threads=work.threads).differ
+    except RejectError:
+        return False
+
+
+def _restored(
+    old: Store, new: Mapping[str, bytes], stage: Path, previous: Receipt
+) -> tuple[Source, ...]:
     hashes = set(new.values())
     lone = [file for file in old.files if file.original_sha256 not in hashes]
     names = set_apart(new, (file.name for file in lone), f"~{previous.revision}")
@@ -113,7 +147,7 @@ def _carried(
         path = folder / str(n)
         original = file.original_sha256 if file.original_sha256 != file.sha256 else b""
         found.append(Source(name, path, Identity.of(path.stat()), original))
-    return found
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

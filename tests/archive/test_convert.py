@@ -16,6 +16,7 @@ from archive_cases import (
     CASES,
     Archived,
     archived,
+    chunk_files,
     contents,
     files_end_at,
     image_paths,
@@ -237,6 +238,60 @@ def test_promise_5_a_damaged_revision_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(RejectError, match="store-damaged"):
         archived(first.files, tmp_path / "output")
     assert contents(first.final) == before
+
+
+def _without_headers(store: Path) -> None:
+    (store / "dicom" / "headers" / "c.0").unlink()
+
+
+def _without_root(store: Path) -> None:
+    (store / "zarr.json").unlink()
+
+
+@pytest.mark.parametrize("happen", [_without_headers, _without_root])
+def test_originals_that_come_again_mend_a_damaged_revision(
+    tmp_path: Path, happen: Callable[[Path], None]
+) -> None:
+    first = archived_plain(tmp_path)
+    happen(first.path)
+    again = archived(tmp_path / "files", tmp_path / "output")
+    assert (again.receipt.revision, again.receipt.is_unchanged) == (2, False)
+    assert Finding("damaged-revision-replaced", detail="revision 1") in again.receipt.findings
+    assert _restored(again, tmp_path / "back") == contents(first.files)
+    assert _nothing_but(tmp_path / "output", "drop")
+
+
+def test_what_still_comes_back_of_a_damaged_revision_is_in_the_one_that_mends_it(
+    tmp_path: Path,
+) -> None:
+    first = made(tmp_path, CASES["not only frames"].write)
+    old = contents(first.files)
+    for path in chunk_files(first.path / "0"):
+        path.unlink()
+    for name in ("bare.dcm", "empty", "notes.txt"):
+        (first.files / name).unlink()
+    again = archived(first.files, tmp_path / "output")
+    assert again.receipt.revision == 2
+    assert _restored(again, tmp_path / "back") == old
+
+
+@pytest.mark.parametrize("happen", [_without_headers, _without_root])
+def test_a_damaged_revision_stays_where_a_file_would_be_lost(
+    tmp_path: Path, happen: Callable[[Path], None]
+) -> None:
+    first = archived_plain(tmp_path)
+    happen(first.path)
+    before = contents(first.final)
+    (first.files / "002.dcm").unlink()
+    with pytest.raises(RejectError, match=r"store-damaged|not-a-store"):
+        archived(first.files, tmp_path / "output")
+    assert contents(first.final) == before
+
+
+def test_a_revision_that_is_not_to_be_verified_is_taken_as_it_is(tmp_path: Path) -> None:
+    first = archived_plain(tmp_path)
+    _without_headers(first.path)
+    assert archived(first.files, tmp_path / "output", verify=Level.OFF).receipt.is_unchanged
 
 
 def test_a_result_without_its_done_marker_is_not_replaced(tmp_path: Path) -> None:
