@@ -61,6 +61,8 @@ class StopError(DicomzarrError):
 
 NO_SPACE: Final = "no-space"
 OUTPUT_ERROR: Final = "output-error"
+OUTPUT_GONE: Final = "output-gone"
+OUTPUT_REPLACED: Final = "output-replaced"
 
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 

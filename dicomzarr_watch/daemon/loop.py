@@ -11,7 +11,7 @@ import queue
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from dicomzarr_watch import __version__
@@ -170,13 +170,14 @@ class _Loop:
             is_once=is_once,
         )
         self._say_of_surroundings()
+        self._say_of_output()
         self._look(self._watching.start)
         self._clearing.begin()
         self._notifier.ready()
         while not self._stops:
             self._reporting.stir(self._working.go_on())
             self._reporting.stir(self._clearing.due())
-            self._clearing.take(self._reporting.report())
+            self._clearing.take(self._reported())
             if is_once and self._is_over:
                 break
             self._tell()
@@ -200,9 +201,24 @@ class _Loop:
             if not one.is_well:
                 self._log.warning(Event.CHECK_FAILED, code=one.code, found=one.found, todo=one.todo)
 
+    def _say_of_output(self) -> None:
+        """Say if the output has none of what was done: it may not be mounted."""
+        with suppress(OSError):
+            found = self._settings.output.iterdir()
+            is_empty = all(place.name.startswith(".") for place in found)
+            if is_empty and self._ledger.jobs.counts()[State.DONE]:
+                todo = "mount it and start the daemon again, unless the results were taken away"
+                told = "none of the results that the ledger knows"
+                self._log.warning(Event.CHECK_FAILED, code="output-empty", found=told, todo=todo)
+
     @property
     def _is_over(self) -> bool:
-        return self._watching.is_settled and self._working.is_over and self._clearing.is_over
+        is_cleared = self._clearing.is_over or self._working.is_away
+        return self._watching.is_settled and self._working.is_over and is_cleared
+
+    def _reported(self, *, is_last: bool = False) -> list[str]:
+        """Write down what is finished, if the output is there to write it to."""
+        return [] if self._working.is_away else self._reporting.report(is_last=is_last)
 
     def _look(self, look: Callable[[], None]) -> None:
         look()
@@ -236,7 +252,7 @@ class _Loop:
             self._reporting.stir(self._working.take_in())
         self._working.give_back()
         self._reporting.stir()
-        self._reporting.report(is_last=True)
+        self._reported(is_last=True)
         self._log.info(
             Event.DAEMON_STOPPED,
             given_back=self._working.running,

@@ -1,7 +1,7 @@
 """The output's pauses: when it takes no results, nothing starts but a try now and then.
 
-Jobs for which alone there is no room wait as well, and others pass them. Both are said once, and
-that they are over is said once.
+Jobs for which alone there is no room wait as well, and others pass them. Where the output is away,
+nothing starts at all until it is back. Each is said once, and that they are over is said once.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 from dicomzarr_watch.archive.disk import takes_files
 from dicomzarr_watch.config import Settings
+from dicomzarr_watch.daemon.mark import Mark
 from dicomzarr_watch.errors import NO_SPACE, OUTPUT_ERROR
 from dicomzarr_watch.ledger.jobs import Patience, backoff_s
 from dicomzarr_watch.operate.logs import Event, Log
-from dicomzarr_watch.outcome import Outcome
+from dicomzarr_watch.outcome import Outcome, of_error
 
 
 class Pause:
@@ -23,6 +24,8 @@ class Pause:
     def __init__(self, settings: Settings, log: Log) -> None:
         self._settings = settings
         self._log = log
+        self._mark = Mark(settings.output)
+        self._is_away = False
         self._tries = 0
         self._since = 0.0
         self._until = 0.0
@@ -36,8 +39,22 @@ class Pause:
 
     @property
     def is_vain(self) -> bool:
-        """Whether it has been tried as often as a job would be."""
-        return self._tries >= self._settings.max_attempts
+        """Whether it has been tried as often as a job would be, or is away."""
+        return self._is_away or self._tries >= self._settings.max_attempts
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the output was not the one that the daemon started with at the last look."""
+        return self._is_away
+
+    def look(self) -> None:
+        """Look whether the output is there, and say when it goes and comes back."""
+        lack = self._mark.lack()
+        if lack is not None and not self._is_away:
+            self._is_said = False
+            self._say(of_error(lack))
+        self._is_away = lack is not None
+        self._say_over()
 
     def due_s(self, now: float) -> float:
         """Return in how many seconds it is to be tried again; at once if the clock was set back."""
@@ -88,6 +105,6 @@ class Pause:
         self._is_said = True
 
     def _say_over(self) -> None:
-        if self._is_said and not self.is_on and not self._waiting:
+        if self._is_said and not (self.is_on or self._waiting or self._is_away):
             self._log.info(Event.OUTPUT_RESUMED)
             self._is_said = False

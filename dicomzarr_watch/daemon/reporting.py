@@ -105,7 +105,7 @@ class Reporting:
         path = self._output / drop / "drop.json"
         # what is there after a failure need not be on disk
         if drop in self._failed or not (path.exists() and path.read_bytes() == data):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(exist_ok=True)  # never the output, which may just have gone
             write_durably(path, data)
             self._untold.add(drop)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Final
 
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.clearing import NUMBER, Clearing
@@ -24,6 +25,9 @@ from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log
 from dicomzarr_watch.outcome import UNPACKED, Ended, Outcome, of_error
+
+AWAY_LOOK_S: Final = 1.0
+"""How often it is looked whether an output that is away is back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +97,16 @@ class Working:
         return is_vain and not self._running
 
     @property
+    def is_away(self) -> bool:
+        """Whether the output is away, so that nothing may be written there."""
+        return self._pause.is_away
+
+    @property
     def next_due_s(self) -> float:
         """When the next job that waits is due, in seconds from now."""
         now = time.time()
+        if self._pause.is_away:
+            return AWAY_LOOK_S
         if self._clearing.is_ready and self._engine.capacity:
             return 0.0
         if self._pause.is_on:
@@ -108,11 +119,13 @@ class Working:
         What is written is on disk before a job starts, at one go for all.
         """
         self._engine.tend(is_expecting=self._watching.arriving > 0)
+        self._pause.look()
         with self._ledger.together():
             drops = self.take_in()
             self._grant_retries()
             self._watching.offer()
-            attempts, clearance = self._claimed_in_turn(self._engine.capacity)
+            room = 0 if self._pause.is_away else self._engine.capacity
+            attempts, clearance = self._claimed_in_turn(room)
             self._pause.review(self._is_queued)
         for attempt in attempts:
             self._start(attempt)

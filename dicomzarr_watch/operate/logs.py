@@ -75,7 +75,7 @@ class Event(StrEnum):
     JOB_WITHDRAWN = "job.withdrawn", "the files of a job changed; the series settles again"
     OUTPUT_PAUSED = (
         "output.paused",
-        "the output cannot take results, or some have no room; they wait",
+        "the output is away or takes no results, or some have no room; they wait",
     )
     OUTPUT_RESUMED = "output.resumed", "the output takes results again"
     DROP_FINISHED = "drop.finished", "drop.json says what became of every file"

@@ -1,5 +1,7 @@
 """An inbox that raises no events, or is unmounted, mounted over, read-only: nothing is concluded.
 
+An output that is unmounted: nothing is written to what is under it.
+
 What is mounted is another folder bound to the inbox's place, as a network mount would be.
 """
 
@@ -159,6 +161,28 @@ def test_nothing_is_concluded_from_an_inbox_that_something_else_is_mounted_over(
         assert daemon.stop() == 0
         assert document(daemon.output / "a" / "drop.json") == before
     tally("mounts", 1, judgement(tmp_path / "inbox", daemon.output))
+
+
+def test_nothing_is_archived_into_what_is_under_an_output_that_is_unmounted_for_a_while(
+    tmp_path: Path,
+) -> None:
+    server, output = tmp_path / "server" / "output", tmp_path / "output"
+    server.mkdir(parents=True)
+    with bound(server, output), running(tmp_path, after_success="delete", **SETTINGS) as daemon:
+        finished(daemon, daemon.inbox / "a", 1)
+        daemon.wait("originals.cleared")
+        unmount(output)
+        files = made(daemon.inbox / "b", series_uid="1.2.2")
+        assert daemon.wait("output.paused")["code"] == "output-gone"
+        daemon.wait("job.queued", drop="b")
+        assert list(output.iterdir()) == []
+        assert contents(daemon.inbox / "b") == files
+        bind(server, output)
+        daemon.wait("output.resumed")
+        daemon.wait("originals.cleared", drop="b")
+        assert daemon.stop() == 0
+        assert brought_back(output / "b") == files
+    assert list(output.iterdir()) == []
 
 
 def finished(daemon: Daemon, drop: Path, number: int) -> Any:
