@@ -19,6 +19,9 @@ from dicomzarr_watch.errors import RejectError
 
 THREADS: Final = os.cpu_count() or 1
 
+Failed = Callable[[StoredFile, RejectError], None]
+"""Told of a file that is not restored, and why, by any thread."""
+
 
 def restore(
     store: Store,
@@ -27,6 +30,7 @@ def restore(
     *,
     threads: int = THREADS,
     is_durable: bool = False,
+    failed: Failed | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Write files below `destination` and return how many.
@@ -34,34 +38,52 @@ def restore(
     Raises RejectError if a file is there already, would leave the destination, or does not have
     the SHA-256 that the store says; the file it is raised for is not left behind.
 
-    is_durable: return when all of them are on disk, with their names.
+    is_durable: return when all of them are on disk, with their names. failed: is told instead, and
+    the other files are written all the same.
     """
     wanted = list(files)
     with ExitStack() as stack:
         syncing = stack.enter_context(Syncing()) if is_durable else None
         pool = stack.enter_context(ThreadPoolExecutor(threads, "restore"))
-        work = partial(_restored, store, destination, syncing)
-        for size in pool.map(work, store.batches(wanted)):
-            progress(size)
+        work = partial(_restored, store, destination, syncing, failed)
+        done: list[StoredFile] = []
+        for some in pool.map(work, store.batches(wanted)):
+            done += some
+            progress(sum(file.size for file in some))
         if syncing:
             syncing.wait()
-            for folder in {parent for f in wanted for parent in safe_name(f.name).parents}:
+            for folder in {parent for f in done for parent in safe_name(f.name).parents}:
                 sync(destination / folder)
-    return len(wanted)
+    return len(done)
 
 
 def _restored(
-    store: Store, destination: Path, syncing: Syncing | None, files: Sequence[StoredFile]
-) -> int:
-    """Write some files; returns their bytes."""
-    for file, pieces in store.rebuilt(files):
-        target = destination / safe_name(file.name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write(target, file, pieces)
-        os.utime(target, ns=(file.mtime_ns, file.mtime_ns))
-        if syncing:
-            syncing.put(target)
-    return sum(file.size for file in files)
+    store: Store,
+    destination: Path,
+    syncing: Syncing | None,
+    failed: Failed | None,
+    files: Sequence[StoredFile],
+) -> list[StoredFile]:
+    """Write some files, each alone where they fail together; returns those that were written."""
+    done: list[StoredFile] = []
+    try:
+        for file, pieces in store.rebuilt(files):
+            target = destination / safe_name(file.name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write(target, file, pieces)
+            os.utime(target, ns=(file.mtime_ns, file.mtime_ns))
+            if syncing:
+                syncing.put(target)
+            done.append(file)
+    except RejectError as error:
+        if failed is None:
+            raise
+        if len(files) == 1:
+            failed(files[0], error)
+            return []
+        for file in files[len(done) :]:
+            done += _restored(store, destination, syncing, failed, [file])
+    return done
 
 
 def matching(store: Store, patterns: Iterable[str]) -> list[StoredFile]:

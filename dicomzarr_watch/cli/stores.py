@@ -19,6 +19,9 @@ from dicomzarr_watch.errors import DicomzarrError, RejectError, RetryError
 
 if TYPE_CHECKING:
     from dicomzarr_watch.archive.document import Receipt
+    from dicomzarr_watch.archive.reader import StoredFile
+
+    Failures = list[tuple[StoredFile | None, RejectError]]
 
 Store = Annotated[Path, typer.Argument(help="series.zarr, or a folder with such below it.")]
 
@@ -85,7 +88,7 @@ def restore(
     *,
     as_json: Json = False,
 ) -> None:
-    """Bring the DICOM files back: names, times and bytes.
+    """Bring the DICOM files back: names, times and bytes; those of a damaged store that still come.
 
     A name that was used again, for a file of another series, has that series behind it.
     """
@@ -94,30 +97,38 @@ def restore(
     from dicomzarr_watch.archive.names import set_apart
 
     count = size = 0
+    lost: list[dict[str, str]] = []
     taken: dict[Path, list[str]] = defaultdict(list)
     for path, below in _stores(store):
-        with _of_one_revision(path):
+        with _of_one_revision(path) as failed:
             opened = reader.Store(path)
             files = restoring.matching(opened, patterns or [])
             names = set_apart(taken[below], (file.name for file in files), f"~{path.parent.name}")
             taken[below] += names
             files = [replace(file, name=name) for file, name in zip(files, names, strict=True)]
-            total = sum(file.size for file in files)
-            with console.progress("restore", total) as advance:
+            with console.progress("restore", sum(file.size for file in files)) as advance:
                 count += restoring.restore(
                     opened,
                     destination / below,
                     files,
                     is_durable=True,
+                    failed=lambda file, error, f=failed: f.append((file, error)),  # type: ignore[misc]
                     progress=lambda n, a=advance: a("", n),  # type: ignore[misc]
                 )
-        size += total
+            size += sum(file.size for file in files) - sum(file.size for file, _ in failed if file)
+        lost += [_said(path, file.name if file else "", error) for file, error in failed]
     if as_json:
-        console.as_json({"files": count, "bytes": size})
+        console.as_json({"files": count, "bytes": size, "failed": lost})
     else:
         console.say(f"{count} files, {console.megabytes(size)}, restored to {destination}")
-    if not count:
-        raise typer.Exit(1)
+    raise typer.Exit(bool(lost) or not count)
+
+
+def _said(store: Path, name: str, error: RejectError) -> dict[str, str]:
+    """Say what is not restored, and return it; name: of a file, or none for all of a store."""
+    complain(error)
+    console.complain(f"  of {store}" + f", {name}" * bool(name))
+    return {"store": str(store), "file": name, "code": error.code}
 
 
 @app.command()
@@ -245,21 +256,25 @@ def _stores(place: Path) -> Iterator[tuple[Path, Path]]:
 
 
 @contextmanager
-def _of_one_revision(store: Path) -> Iterator[None]:
-    """Raise RetryError for what is odd where another revision took the place of the first."""
+def _of_one_revision(store: Path) -> Iterator[Failures]:
+    """Give a list for what fails; what is raised is added, as of no file.
+
+    Raises RetryError if anything is odd and another revision took the place of the first.
+    """
     standing = _standing(store)
+    failed: Failures = []
     try:
-        yield
+        yield failed
     except RejectError as error:
-        if _standing(store) == standing:
-            raise
+        failed.append((None, error))
+    if failed and _standing(store) != standing:
         raise RetryError(
             "store-replaced",
             expected="one revision of a series",
             found="another in its place",
             todo="name an empty folder and restore again",
             private=str(store),
-        ) from error
+        ) from failed[0][1]
 
 
 def _standing(store: Path) -> tuple[int, int] | None:

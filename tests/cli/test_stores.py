@@ -26,7 +26,7 @@ def test_an_output_comes_back_in_the_layout_of_its_drops(
     answer = ask("restore", converted.output, tmp_path / "back", "--json")
     assert answer.code == 0
     size = sum(map(len, converted.files.values()))
-    assert answer.json == {"files": len(converted.files), "bytes": size}
+    assert answer.json == {"files": len(converted.files), "bytes": size, "failed": []}
     assert contents(tmp_path / "back") == converted.files
     for name in converted.files:
         times = [(top / name).stat().st_mtime_ns for top in (converted.drops, tmp_path / "back")]
@@ -111,6 +111,31 @@ def test_a_destination_that_cannot_be_written_is_a_problem_told(
     answer = ask("restore", converted.output, tmp_path / "back")
     assert answer.code == 1
     assert answer.err.startswith("dicomzarr-watch: ")
+
+
+@pytest.mark.parametrize(
+    ("damage", "lost"),
+    [
+        (lambda store: (store / "zarr.json").unlink(), {""}),
+        (lambda store: _flip(store / "0" / "c.0.0.0"), {"deep/0001.dcm"}),
+    ],
+)
+def test_what_is_damaged_keeps_no_other_file_from_coming_back(
+    ask: Ask, converted: Converted, tmp_path: Path, damage: Callable[[Path], None], lost: set[str]
+) -> None:
+    store = converted.store("one", 1)
+    damage(store)
+    answer = ask("restore", converted.output, tmp_path / "back", "--json")
+    assert answer.code == 1
+    assert {row["file"] for row in answer.json["failed"]} == lost
+    assert {row["store"] for row in answer.json["failed"]} == {str(store)}
+    assert str(store) in answer.err
+    back = contents(tmp_path / "back")
+    deep = {name for name in converted.files if name.startswith("one/deep/")}
+    gone = {f"one/{name}" for name in lost} if lost != {""} else deep
+    assert back == {name: data for name, data in converted.files.items() if name not in gone}
+    size = sum(map(len, back.values()))
+    assert (answer.json["files"], answer.json["bytes"]) == (len(back), size)
 
 
 # --- verify ---
