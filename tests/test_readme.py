@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,24 @@ def test_the_map_names_every_module() -> None:
     for path in SOURCES:
         if not path.stem.startswith("__"):
             assert any(f"`{path.stem}`" in room for room in rooms), path.stem
+
+
+def test_the_recipe_for_systemd_makes_all_that_the_unit_needs() -> None:
+    unit = (ROOT / "systemd" / "dicomzarr-watch.service").read_text("utf-8")
+    told = dict(re.findall(r"^([A-Za-z]+)=(\S+)", unit, re.MULTILINE))
+    settings = tomllib.loads((ROOT / "config" / "dicomzarr-watch.toml").read_text("utf-8"))
+    lines = re.findall(r"^    (.+)$", README, re.MULTILINE)
+    (linked,) = (line for line in lines if line.startswith("ln -s "))
+    command, place = linked.split()[2:]
+    assert told["ExecStart"] == place + command.rpartition("/")[2]
+    venv = command.removesuffix("/bin/dicomzarr-watch")
+    assert f"python3 -m venv {venv} && {venv}/bin/pip install --quiet ." in lines
+    (user,) = (line.split()[-1] for line in lines if line.startswith("useradd "))
+    assert (told["User"], told["Group"]) == (user, user)
+    (made,) = (line.split() for line in lines if line.startswith("install -d "))
+    assert made[2:6] == ["-o", user, "-g", user]
+    assert {told["ReadWritePaths"], settings["inbox"], settings["output"]} <= {*made[6:]}
+    assert settings["state"] == f"/var/lib/{told['StateDirectory']}"
 
 
 def test_ci_runs_the_readmes_own_test_command() -> None:
