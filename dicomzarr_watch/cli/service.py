@@ -6,7 +6,7 @@ import os
 import sqlite3
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +27,9 @@ from dicomzarr_watch.ledger.inquiry import about, job_facts
 from dicomzarr_watch.ledger.jobs import State as JobState
 from dicomzarr_watch.ledger.requests import wish_retries
 from dicomzarr_watch.ledger.store import Ledger, is_owned
+
+if TYPE_CHECKING:
+    from dicomzarr_watch.operate import logs
 
 
 @app.command()
@@ -53,8 +56,7 @@ def run(
 
     notifier = Notifier(os.environ)
     confine(int(found.umask, 8), os.environ)
-    private.make_folder(found.state)
-    log = logs.open_log(found, logs.identifier_key(found.state))
+    log = _opened_log(found)
     try:
         code = daemon.run(found, log, notifier, is_once=once)
     except (OSError, sqlite3.Error) as error:
@@ -69,6 +71,24 @@ def run(
         log.error(logs.Event.DAEMON_FAILED, code=error.code, told=str(error))
         raise typer.Exit(1) from None
     raise typer.Exit(code)
+
+
+def _opened_log(found: config.Settings) -> logs.Log:
+    """Open the log; where that or its key is not to be had, say so on stderr and end."""
+    from dicomzarr_watch.operate import logs
+
+    try:
+        private.make_folder(found.state)
+        return logs.open_log(found, logs.identifier_key(found.state))
+    except OSError as error:
+        log = logs.open_log(found.model_copy(update={"log_file": None}), os.urandom(8))
+        log.error(
+            logs.Event.DAEMON_FAILED,
+            code="state-or-log-failed",
+            told=f"{error.strerror}; let this user write to the state folder and the log file",
+            **log.private(str(error)),
+        )
+        raise typer.Exit(1) from None
 
 
 @app.command()

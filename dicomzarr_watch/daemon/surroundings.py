@@ -13,7 +13,7 @@ import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -175,12 +175,36 @@ def _space(name: str, folder: Path, least_bytes: int) -> Check:
 
 def _output(output: Path) -> Check:
     """Do what publishing does, in the place where results are staged."""
-    staging = output / STAGING
     try:
-        staging.mkdir(parents=True, exist_ok=True, mode=private.FOLDER_MODE)
-        place = Path(tempfile.mkdtemp(dir=staging))
+        with _present(output / STAGING) as staging, _private_place(staging) as place:
+            return _published(place)
     except OSError as error:
         return Check("output", error.strerror or "an error", "let this user write there")
+
+
+@contextmanager
+def _present(folder: Path) -> Iterator[Path]:
+    """Have a folder that is there; what was missing goes again: it might be the wrong user's."""
+    missing = [p for p in (folder.absolute(), *folder.absolute().parents) if not p.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=private.FOLDER_MODE)
+        yield folder
+    finally:
+        for place in missing:
+            with suppress(OSError):  # not empty if a daemon was started meanwhile
+                place.rmdir()
+
+
+@contextmanager
+def _private_place(folder: Path) -> Iterator[Path]:
+    place = Path(tempfile.mkdtemp(dir=folder))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _published(place: Path) -> Check:
     try:
         for name in ("a", "b" * LONGEST_NAME_BYTES):
             (place / name).mkdir()
@@ -191,10 +215,6 @@ def _output(output: Path) -> Check:
     except OSError as error:
         todo = "use a file system that takes names of 255 bytes and syncs, such as ext4 or xfs"
         return Check("output", error.strerror or "an error", todo)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        with suppress(OSError):
-            staging.rmdir()  # not empty while the daemon runs
 
 
 def _swapped(one: Path, other: Path) -> Check:
@@ -209,8 +229,7 @@ def _state(state: Path, kind: str) -> Check:
     if is_remote(kind):
         return Check("state", f"file system {kind}", "move it to a local disk, for the ledger")
     try:
-        state.mkdir(parents=True, exist_ok=True, mode=private.FOLDER_MODE)
-        with tempfile.TemporaryFile(dir=state) as stream:
+        with _present(state), tempfile.TemporaryFile(dir=state) as stream:
             os.fsync(stream.fileno())
     except OSError as error:
         return Check("state", error.strerror or "an error", "let this user write there")

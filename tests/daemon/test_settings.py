@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections import Counter
@@ -47,6 +48,19 @@ def test_wrong_settings_are_all_told_at_once_with_their_keys(tmp_path: Path) -> 
         assert word in line
     assert "Traceback" not in found.stderr
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("taken", ["state/identifiers.key", "log"])
+def test_a_state_or_a_log_that_is_not_to_be_had_ends_with_a_line_in_the_log(
+    tmp_path: Path, taken: str
+) -> None:
+    (tmp_path / taken).mkdir(parents=True)
+    folders = {"DICOMZARR_INBOX": "inbox", "DICOMZARR_OUTPUT": "out", "DICOMZARR_STATE": "state"}
+    found = _refused(tmp_path, DICOMZARR_LOG_FILE="log", **folders)
+    assert found.returncode == 1
+    line = json.loads(found.stderr)
+    assert (line["event"], line["code"]) == ("daemon.failed", "state-or-log-failed")
+    assert line["told"].startswith("Is a directory; ")
 
 
 def test_an_unknown_option_is_a_matter_of_usage(tmp_path: Path) -> None:

@@ -71,7 +71,14 @@ def test_a_good_place_is_well_and_stays_clean(tmp_path: Path) -> None:
     assert {name for name, check in found.items() if not check.is_well} == set()
     assert found["inbox probe"].found == "a new file raised an event"
     assert found["inbox watches"].found.startswith("2 folders, ")
-    assert sorted(p.name for p in tmp_path.rglob("*")) == ["drop", "inbox", "output", "state"]
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["drop", "inbox"]
+
+
+def test_folders_that_are_there_stay(tmp_path: Path) -> None:
+    for name in ("inbox", "output", "state"):
+        (tmp_path / name).mkdir()
+    _found(_settings(tmp_path))
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["inbox", "output", "state"]
 
 
 def test_an_inbox_that_is_not_there_is_told(tmp_path: Path) -> None:
