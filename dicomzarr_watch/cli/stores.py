@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Failures = list[tuple[StoredFile | None, RejectError]]
 
+ODD: Final = ("differ", "missing")
 Store = Annotated[Path, typer.Argument(help="series.zarr, or a folder with such below it.")]
 
 
@@ -141,17 +142,24 @@ def verify(
     *,
     as_json: Json = False,
 ) -> None:
-    """Rebuild every file and compare, with the store's own hashes or with the originals."""
+    """Rebuild every file and compare, with the store's own hashes or with the originals.
+
+    An original that is not there says nothing of the store: its file is compared with the hash.
+    """
+    if against is not None and not against.is_dir():
+        raise typer.BadParameter("there is no such folder", param_hint="--against")
     found = [found for store in stores for found in _stores(store)]
     answers = [_verified(path, against / below if against else None) for path, below in found]
     if as_json:
         console.as_json(answers)
     for answer in [] if as_json else answers:
-        state = answer["code"] or (f"{len(answer['differ'])} differ" if answer["differ"] else "ok")
+        odd = [f"{len(answer[how])} {how}" for how in ODD if answer[how]]
+        state = answer["code"] or ", ".join(odd) or "ok"
         console.say(f"{answer['store']}: {answer['files']} files, {state}")
-        for name in answer["differ"]:
-            console.say(f"  {name}")
-    raise typer.Exit(any(answer["differ"] or answer["code"] for answer in answers))
+        for how in ODD:
+            for name in answer[how]:
+                console.say(f"  {name}" + " (no original)" * (how == "missing"))
+    raise typer.Exit(any(map(_is_odd, answers)))
 
 
 def _verified(store: Path, against: Path | None) -> dict[str, Any]:
@@ -159,22 +167,33 @@ def _verified(store: Path, against: Path | None) -> dict[str, Any]:
     while True:
         standing = _standing(store)
         answer = _looked_at(store, against)
-        if _standing(store) == standing or not (answer["differ"] or answer["code"]):
+        if _standing(store) == standing or not _is_odd(answer):
             return answer
+
+
+def _is_odd(answer: dict[str, Any]) -> bool:
+    return bool(answer["code"] or any(answer[how] for how in ODD))
 
 
 def _looked_at(store: Path, against: Path | None) -> dict[str, Any]:
     from dicomzarr_watch.archive import reader
     from dicomzarr_watch.archive import verify as verifying
 
+    files, code = 0, ""
+    odd: tuple[str, ...] = ()
+    missing: list[str] = []
     try:
         opened = reader.Store(store)
-        expected = _originals(opened, against) if against else None
+        files = len(opened.files)
+        expected = _originals(opened, against) if against else {}
+        missing = [f.name for f in opened.files if against and f.name not in expected]
+        own = {f.name: f.sha256 for f in opened.files}
         with console.progress("verify", sum(f.size for f in opened.files)) as advance:
-            odd = verifying.differing(opened, expected, progress=lambda n: advance("", n))
+            odd = verifying.differing(opened, own | expected, progress=lambda n: advance("", n))
     except RejectError as error:
-        return {"store": str(store), "files": 0, "differ": [], "code": error.code}
-    return {"store": str(store), "files": len(opened.files), "differ": list(odd), "code": ""}
+        code = error.code
+    said = {"store": str(store), "files": files, "differ": list(odd), "missing": missing}
+    return said | {"code": code}
 
 
 @app.command()

@@ -155,7 +155,8 @@ def test_the_answer_for_a_program_is_one_row_a_store(ask: Ask, converted: Conver
     stores = (converted.store("two", 3), converted.output / "one")
     answer = ask("verify", *stores, "--json")
     assert (answer.code, len(answer.json)) == (0, 3)
-    assert answer.json[0] == {"store": str(stores[0]), "files": 2, "differ": [], "code": ""}
+    (first, *_) = answer.json
+    assert first == {"store": str(stores[0]), "files": 2, "differ": [], "missing": [], "code": ""}
 
 
 def test_stores_verify_against_their_originals(ask: Ask, converted: Converted) -> None:
@@ -170,10 +171,20 @@ def test_a_changed_and_a_missing_original_are_named(ask: Ask, converted: Convert
     (folder / "deep" / "0002.dcm").unlink()
     answer = ask("verify", converted.output / "one", "--against", folder)
     assert answer.code == 1
-    assert "3 files, 2 differ" in answer.out
-    assert {line.strip() for line in answer.out.splitlines()} >= {"deep/0001.dcm", "deep/0002.dcm"}
+    assert "3 files, 1 differ, 1 missing" in answer.out
+    told = {line.strip() for line in answer.out.splitlines()}
+    assert told >= {"deep/0001.dcm", "deep/0002.dcm (no original)"}
     rows = ask("verify", converted.output / "one", "--against", folder, "--json").json
-    assert [len(row["differ"]) for row in rows] == [2, 0]
+    assert [(row["differ"], row["missing"]) for row in rows] == [
+        (["deep/0001.dcm"], ["deep/0002.dcm"]),
+        ([], []),
+    ]
+
+
+def test_originals_that_are_nowhere_are_a_matter_of_usage(ask: Ask, converted: Converted) -> None:
+    answer = ask("verify", converted.output, "--against", converted.drops / "three")
+    assert answer.code == 2
+    assert "--against" in answer.err
 
 
 def _cut_metadata(store: Path) -> None:
