@@ -32,7 +32,8 @@ def demo() -> int:
         place = Path(folder)
         inbox, output = place / "inbox", place / "archive"
         inbox.mkdir()
-        console.say("A daemon watches an empty inbox; its log lines follow.\n")
+        console.say("A daemon watches an empty inbox; its log lines follow.")
+        console.say("")
         daemon = subprocess.Popen(_daemon_command(place))  # noqa: S603 - this very program
         try:
             _drop(place / "made", inbox)
@@ -43,7 +44,8 @@ def demo() -> int:
         if done is None:
             console.complain("The daemon did not publish a result in time.")
             return 1
-        console.say("\nThe result:\n")
+        for line in ("", "The result:", ""):
+            console.say(line)
         console.out.print(_tree(output))
         store = Store(done.parent / "series.zarr")
         count = restore(store, place / "restored", store.files)
@@ -51,7 +53,8 @@ def demo() -> int:
             _sha256(path) == _sha256(inbox / "head-ct" / path.name)
             for path in (place / "restored").iterdir()
         )
-        console.say(f"\n{same} of {count} files came back byte for byte.")
+        console.say("")
+        console.say(f"{same} of {count} files came back byte for byte.")
         return 0 if same == count == SLICES else 1
 
 

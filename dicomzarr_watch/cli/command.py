@@ -80,6 +80,7 @@ def settings(file: Path | None, flags: dict[str, object]) -> config.Settings:
 
 def complain(error: DicomzarrError) -> None:
     """Print an error of ours, with what only the person at the terminal may see."""
-    console.complain(f"dicomzarr-watch: {error}")
+    for line in f"dicomzarr-watch: {error}".split("\n"):  # settings have one a problem
+        console.complain(line)
     if error.private:
         console.complain(f"  at {error.private}")

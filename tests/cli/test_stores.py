@@ -138,6 +138,24 @@ def test_what_is_damaged_keeps_no_other_file_from_coming_back(
     assert (answer.json["files"], answer.json["bytes"]) == (len(back), size)
 
 
+STRANGE = os.fsdecode(b"\xff\x1b[31m\n\xc3\xa9:smile:\xe2\x80\xae")
+
+
+def test_names_that_are_no_text_or_would_steer_the_terminal_are_shown_by_numbers(
+    ask: Ask, tmp_path: Path
+) -> None:
+    drop, output = tmp_path / STRANGE, tmp_path / "output"
+    made(drop, 2)
+    shown = r"\xff\x1b[31m\né:smile:\u202e"
+    assert shown in ask("convert", drop, "--output", output).out
+    for command in ("verify", "info"):
+        answer = ask(command, output)
+        assert answer.code == 0
+        assert shown in answer.out
+    answer = ask("restore", tmp_path / f"{STRANGE}2", tmp_path / "back")
+    assert f"{shown}2" in answer.err
+
+
 # --- verify ---
 
 
