@@ -54,7 +54,7 @@ def run(settings: Settings, log: Log, notifier: Notifier, *, is_once: bool = Fal
         stack.enter_context(ledger.set_aside_if_damaged())
         _say_of_ledger(ledger, log)
         wakes: queue.SimpleQueue[str] = queue.SimpleQueue()
-        stack.enter_context(_signals(wakes))
+        stack.enter_context(_signals(wakes, has_file=settings.log_file is not None))
         bundles = _bundles(settings)
         stack.callback(bundles.clear)
         _say_of_output(stack.enter_context(claimed(settings.output)), log)
@@ -122,10 +122,16 @@ def _bundles(settings: Settings) -> Bundles:
 
 
 @contextmanager
-def _signals(wakes: queue.SimpleQueue[str]) -> Iterator[None]:
-    """Turn SIGTERM and SIGINT into wake-ups; SimpleQueue.put is safe in a signal handler."""
+def _signals(wakes: queue.SimpleQueue[str], *, has_file: bool) -> Iterator[None]:
+    """Turn SIGTERM and SIGINT into wake-ups; SimpleQueue.put is safe in a signal handler.
+
+    has_file: whether the log goes to a file. Who rotates it may send SIGHUP, which is not needed
+    and does no harm; else it says that a terminal is gone, and ends the daemon.
+    """
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = {n: signal.signal(n, lambda *_: wakes.put("stop")) for n in numbers}
+    if has_file:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ import stat
 import sys
 import warnings
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Protocol, Self, TextIO, cast
@@ -176,8 +177,7 @@ def open_log(settings: Settings, key: bytes, stream: Stream | None = None) -> Lo
     """
     if settings.log_file is not None:
         settings.log_file.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        stream = _Lines(os.open(settings.log_file, flags, 0o640))
+        stream = _File(settings.log_file)
     stream = stream or _Lines(sys.stderr.fileno())
     is_text = settings.log_format is LogFormat.TEXT or (
         settings.log_format is LogFormat.AUTO and stream.isatty()
@@ -229,6 +229,31 @@ class _Lines:
 
     def flush(self) -> None:
         """Do nothing: what is written is with the system."""
+
+
+class _File(_Lines):
+    """A file that takes lines; where it was moved away, as for rotation, a new one of its name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        super().__init__(self._opened())
+
+    def write(self, line: str, /) -> None:
+        with suppress(OSError):  # such as a full disk: the one that was moved takes the line
+            if not self._stands():
+                fresh = self._opened()
+                os.dup2(fresh, self._descriptor, inheritable=False)
+                os.close(fresh)
+        super().write(line)
+
+    def _opened(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def _stands(self) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            return False
 
 
 def _readable(stream: Stream) -> Callable[[Any, str, MutableMapping[str, Any]], str]:

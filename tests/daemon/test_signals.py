@@ -155,6 +155,17 @@ def test_a_file_that_changes_unnoticed_lets_the_series_settle_anew(
     assert brought_back(daemon.output / "b") == changing
 
 
+def test_a_hangup_is_no_end_where_the_log_is_a_file_as_who_rotates_it_may_send_one(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path, log_file="/dev/stderr") as daemon:
+        daemon.signal(signal.SIGHUP)
+        files = dropped(daemon, "a")
+        daemon.wait("drop.finished")
+        assert daemon.stop() == 0
+    assert brought_back(daemon.output / "a") == files
+
+
 def test_a_drop_that_is_deleted_while_it_is_converted_is_archived_not_in_part(
     tmp_path: Path, gated: dict[str, Any]
 ) -> None:

@@ -166,6 +166,28 @@ def test_a_log_file_is_made_with_its_folder_and_appended_to(
         assert lines[-1].endswith(ending)
 
 
+def test_a_log_file_that_was_moved_away_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = open_log(settings(log_file=path), KEY)
+    log.info(Event.DAEMON_STARTED, number=1)
+    path.rename(tmp_path / "log.1")
+    log.info(Event.DAEMON_STARTED, number=2)
+    log.info(Event.DAEMON_STARTED, number=3)
+    numbers = [
+        [json.loads(line)["number"] for line in place.read_text().splitlines()]
+        for place in (tmp_path / "log.1", path)
+    ]
+    assert numbers == [[1], [2, 3]]
+
+
+def test_a_log_file_that_cannot_be_made_anew_goes_on_where_it_was_moved(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "log"
+    log = open_log(settings(log_file=path), KEY)
+    path.parent.rename(tmp_path / "moved")
+    log.info(Event.DAEMON_STARTED)
+    assert len((tmp_path / "moved" / "log").read_text().splitlines()) == 1
+
+
 def test_a_line_that_nobody_takes_is_not_kept_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)
