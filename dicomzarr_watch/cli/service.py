@@ -25,6 +25,7 @@ from dicomzarr_watch.cli.command import (
 from dicomzarr_watch.errors import StopError
 from dicomzarr_watch.ledger.inquiry import about, job_facts
 from dicomzarr_watch.ledger.jobs import State as JobState
+from dicomzarr_watch.ledger.notice import paused
 from dicomzarr_watch.ledger.requests import wish_retries
 from dicomzarr_watch.ledger.store import Ledger, is_owned
 
@@ -104,8 +105,11 @@ def status(
     arriving = ledger.drops.arriving()
     counts = {found.value: count for found, count in ledger.jobs.counts().items()}
     rejected = ledger.jobs.select(JobState.REJECTED)
+    is_running = is_owned(folder)
+    why = paused(folder) if is_running else ""
     document = {
-        "running": is_owned(folder),
+        "running": is_running,
+        "paused": why,
         "arriving": [
             {"drop": a.drop, "series": a.series_uid, "files": a.files, "waits_for": a.waits_for}
             for a in arriving
@@ -119,7 +123,9 @@ def status(
     if as_json:
         console.as_json(document)
         return
-    console.say(f"daemon: {'running' if document['running'] else 'not running'}")
+    console.say(f"daemon: {'running' if is_running else 'not running'}")
+    if why:
+        console.say(f"paused: {why}")
     for row in arriving:
         console.say(f"arriving: {row.drop}, {row.files} files, waits for {row.waits_for}")
     console.say(", ".join(f"{count} {name}" for name, count in counts.items()))

@@ -14,6 +14,7 @@ from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.mark import Mark
 from dicomzarr_watch.errors import NO_SPACE, OUTPUT_ERROR
 from dicomzarr_watch.ledger.jobs import Patience, backoff_s
+from dicomzarr_watch.ledger.notice import note_paused
 from dicomzarr_watch.operate.logs import Event, Log
 from dicomzarr_watch.outcome import Outcome, of_error
 
@@ -25,6 +26,7 @@ class Pause:
         self._settings = settings
         self._log = log
         self._mark = Mark(settings.output)
+        note_paused(settings.state, "")  # whatever the last daemon ended in
         self._is_away = False
         self._tries = 0
         self._since = 0.0
@@ -101,10 +103,12 @@ class Pause:
 
     def _say(self, outcome: Outcome) -> None:
         if not self._is_said:
+            note_paused(self._settings.state, outcome.code)
             self._log.warning(Event.OUTPUT_PAUSED, code=outcome.code, told=outcome.told)
         self._is_said = True
 
     def _say_over(self) -> None:
         if self._is_said and not (self.is_on or self._waiting or self._is_away):
+            note_paused(self._settings.state, "")
             self._log.info(Event.OUTPUT_RESUMED)
             self._is_said = False

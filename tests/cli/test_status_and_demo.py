@@ -23,6 +23,25 @@ def test_status_without_a_ledger_says_what_it_looked_for(ask: Ask, tmp_path: Pat
     assert str(tmp_path) in answer.err
 
 
+def test_status_says_that_the_output_is_away_and_nothing_when_it_is_back(
+    ask: Ask, tmp_path: Path
+) -> None:
+    with running(tmp_path) as daemon:
+        dropped(daemon, "a")
+        daemon.wait("drop.finished")
+        kept = daemon.output.rename(tmp_path / "kept")
+        assert daemon.wait("output.paused")["code"] == "output-gone"
+        assert ask("status", "--state", daemon.state).out.splitlines()[:2] == [
+            "daemon: running",
+            "paused: output-gone",
+        ]
+        assert not daemon.output.exists()
+        kept.rename(daemon.output)
+        daemon.wait("output.resumed")
+        assert ask("status", "--state", daemon.state, "--json").json["paused"] == ""
+        assert daemon.stop() == 0
+
+
 def test_status_tells_what_is_arriving_and_what_is_done(ask: Ask, tmp_path: Path) -> None:
     with running(tmp_path, truncated_hold_s=3600) as daemon:
         dropped(daemon, "whole")
