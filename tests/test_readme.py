@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -20,6 +21,21 @@ SOURCES = {path: path.read_text("utf-8") for path in (ROOT / "dicomzarr_watch").
 def test_the_readme_lists_every_event_with_its_meaning_and_no_other() -> None:
     listed = dict(re.findall(r"^\| `([a-z]+\.[a-z]+)` \| (.+) \|$", README, re.MULTILINE))
     assert listed == {event.value: event.meaning for event in Event}
+
+
+def test_the_readme_lists_every_code_and_no_other() -> None:
+    """A code is a literal of words joined by hyphens; there are few others of that form."""
+    no_codes = {"utf-8", "latin-1", "dicomzarr-watch", "head-ct"}
+    literals = {
+        node.value
+        for text in SOURCES.values()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    codes = {text for text in literals if re.fullmatch("[a-z]+(-[a-z0-9]+)+", text)} - no_codes
+    start, end = README.index("| where | codes |"), README.index("**Originals.**")
+    listed = set(re.findall("`([a-z]+(?:-[a-z0-9]+)+)`", README[start:end]))
+    assert listed == codes
 
 
 @pytest.mark.parametrize("event", list(Event), ids=lambda event: event.value)
