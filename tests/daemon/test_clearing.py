@@ -103,6 +103,26 @@ def test_originals_are_moved_with_their_paths(tmp_path: Path) -> None:
     assert {row["original"] for row in rows(daemon.output / "a").values()} == {"moved"}
 
 
+def test_originals_of_a_damaged_archive_stay_and_mend_it_when_they_get_another_time(
+    tmp_path: Path,
+) -> None:
+    files = made(tmp_path / "inbox" / "a", 3)
+    _, daemon = once(tmp_path)
+    (result,) = (daemon.output / "a").glob("CT-*")
+    (result / "series.zarr" / "dicom" / "headers" / "c.0").unlink()
+    with running(tmp_path, **DELETE) as daemon:
+        kept = daemon.wait("originals.kept")
+        assert (kept["code"], kept["files"]) == ("archive-differs", 3)
+        assert contents(daemon.inbox / "a") == files
+        for path in (daemon.inbox / "a").iterdir():
+            os.utime(path, ns=(1, 1))
+        assert daemon.wait("originals.cleared")["files"] == 3
+        assert daemon.stop() == 0
+    (job,) = daemon.all("job.done")
+    assert (job["revision"], job["findings"]) == (2, ["damaged-revision-replaced"])
+    assert brought_back(daemon.output / "a") == files
+
+
 def test_what_was_rejected_stays(tmp_path: Path) -> None:
     files = made(tmp_path / "inbox" / "a", 2)
     (tmp_path / "output" / "a" / "CT-1-6dadc91b").mkdir(parents=True)  # the name is taken
