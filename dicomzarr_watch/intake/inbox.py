@@ -24,7 +24,15 @@ from dicomzarr_watch.intake.arrival import (
 from dicomzarr_watch.intake.bundle import form, outermost, series_uid
 from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.intake.census import Census, Remembered
-from dicomzarr_watch.intake.listing import Entry, Folder, Listing, Place, drop_of, listing
+from dicomzarr_watch.intake.listing import (
+    Entry,
+    Folder,
+    Listing,
+    Place,
+    drop_of,
+    drop_of_file,
+    listing,
+)
 from dicomzarr_watch.intake.peek import Kind, Peek, Peeks
 
 UNREADABLE_AGAIN_S: Final = 2.0
@@ -160,19 +168,26 @@ class Inbox:
     def _gone(self, found: Listing, missing: tuple[str, ...]) -> tuple[str, ...]:
         """Return which files are not there any more, of those that are missing.
 
-        Another folder with nothing in it may be where a mount is missing, also as the daemon
-        starts: what is missing there is said once anything is there.
+        Another folder says nothing of drops of which it has nothing. What is missing in it is said
+        once there is anything of the drop.
         """
-        if not found.drops and not _has_anything(self.folder):
-            if found.place == self._place:
-                return missing
-            self._unsaid.update(missing)
-            return ()
-        if not self._unsaid or found.unreadable:
-            return missing
-        here = {entry.path for entry in found.entries}
-        unsaid, self._unsaid = self._unsaid, set()
-        return tuple(sorted({*missing, *unsaid} - here))
+        said = set(missing) if self._is_same(found) else set()
+        self._unsaid = (self._unsaid | set(missing)) - said
+        told = {path for path in self._unsaid if drop_of_file(path) in found.drops}
+        if told and not found.unreadable:
+            self._unsaid -= told
+            folders = (f for drop in {*map(drop_of_file, told)} for f in found.drops[drop].values())
+            said |= told.difference(f.path_of(n) for f in folders for n in range(len(f.names)))
+        return tuple(sorted(said))
+
+    def _is_same(self, found: Listing) -> bool:
+        """Tell whether this is the folder that was known; another says nothing of what was in it.
+
+        One with nothing in it as the daemon starts may be where a mount is missing.
+        """
+        if self._place is None:
+            return bool(found.drops) or _has_anything(self.folder)
+        return found.place == self._place
 
     def read(self, most: int, is_enough: Callable[[], bool] = lambda: False) -> Sight:
         """Read the headers of at most so many files; judge the drops that are read to the end.

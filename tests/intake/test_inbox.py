@@ -488,7 +488,7 @@ def test_a_look_while_a_backlog_is_read_finds_what_has_come_meanwhile(
     assert [one and one.files for one in found] == [4, 1]
 
 
-def test_of_another_folder_with_nothing_in_it_nothing_is_concluded_about_what_is_gone(
+def test_of_another_folder_in_its_place_nothing_is_concluded_about_what_is_gone(
     inbox: Watched, folder: Path
 ) -> None:
     put(folder / "drop" / "1.dcm")
@@ -505,7 +505,7 @@ def test_of_another_folder_with_nothing_in_it_nothing_is_concluded_about_what_is
     assert inbox.look(3.0).gone == ("drop/1.dcm",)
 
 
-def test_what_is_not_in_another_folder_with_anything_in_it_is_gone(
+def test_of_a_drop_that_another_folder_has_as_well_what_it_lacks_is_gone(
     inbox: Watched, folder: Path
 ) -> None:
     for name in ("drop/1.dcm", "drop/2.dcm", "other/1.dcm"):
@@ -514,8 +514,11 @@ def test_what_is_not_in_another_folder_with_anything_in_it_is_gone(
     folder.rename(folder.with_name("old"))
     put(folder / "drop" / "2.dcm")
     put(folder / "drop" / "3.dcm")
-    assert inbox.look(1.0).gone == ("drop/1.dcm", "other/1.dcm")
-    assert inbox.files() == {("drop", SERIES_UID): ["drop/2.dcm", "drop/3.dcm"]}
+    assert inbox.look(1.0).gone == ("drop/1.dcm",)
+    put(folder / "other" / "2.dcm")
+    assert inbox.look(2.0).gone == ("other/1.dcm",)
+    names = ["drop/2.dcm", "drop/3.dcm"]
+    assert inbox.files() == {("drop", SERIES_UID): names, ("other", SERIES_UID): ["other/2.dcm"]}
 
 
 @pytest.mark.parametrize("is_known", [False, True])
@@ -532,7 +535,9 @@ def test_what_went_while_a_mount_was_missing_is_gone_when_it_is_back(
         inbox = Watched(folder, RULES, known=before)
     for n in (1.0, 2.0):
         assert inbox.look(n).gone == ()
-    folder.rmdir()
+        put(folder / "elsewhere" / "1.dcm")  # somebody does not see that it is missing
+    inbox.noted.pop("elsewhere/1.dcm")
+    shutil.rmtree(folder)
     folder.with_name("away").rename(folder)
     (folder / "drop" / "1.dcm").unlink()
     put(folder / "drop" / "3.dcm")
