@@ -16,6 +16,7 @@ import socket
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from inboxes import fill, finish, running
 
@@ -42,7 +43,7 @@ def main() -> None:
     print(json.dumps(told, indent=1))
 
 
-def started(place: Path, *, settle_s: float, arriving: int) -> dict:
+def started(place: Path, *, settle_s: float, arriving: int) -> dict[str, Any]:
     """Start the daemon and wait until it is ready and so many series are known to arrive."""
     address = str(place / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:

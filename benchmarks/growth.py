@@ -68,7 +68,7 @@ def seconds(of: str, count: int, workers: int, work: Path | None) -> float:
         with running(place, "--once", inbox=place / "inbox", **settings) as daemon:
             if daemon.end():
                 raise SystemExit(f"not all was archived: {daemon.events[-1]}")
-    at = {
+    at: dict[str, list[float]] = {
         name: [event["at_s"] for event in daemon.events if event["event"] == name]
         for name in ("job.started", "job.done")
     }

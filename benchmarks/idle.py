@@ -14,6 +14,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from inboxes import Daemon, fill, finish, running
 
@@ -43,7 +44,7 @@ def main() -> None:
     print(json.dumps(told, indent=1))
 
 
-def measured(daemon: Daemon, seconds: float) -> dict:
+def measured(daemon: Daemon, seconds: float) -> dict[str, Any]:
     cpu_s, start_s = daemon.cpu_s(), time.monotonic()
     time.sleep(seconds)
     took_s = time.monotonic() - start_s

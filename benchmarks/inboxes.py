@@ -42,7 +42,7 @@ def slice_bytes(series: int, number: int, side: int = 4) -> bytes:
     meta = _element(0x0002, 0x0002, "UI", MR_IMAGE)
     meta += _element(0x0002, 0x0003, "UI", sop_uid)
     meta += _element(0x0002, 0x0010, "UI", EXPLICIT_LITTLE)
-    values = [
+    values: list[tuple[int, int, str, str | int | bytes]] = [
         (0x0008, 0x0016, "UI", MR_IMAGE),
         (0x0008, 0x0018, "UI", sop_uid),
         (0x0008, 0x0060, "CS", "MR"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import struct
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -18,7 +20,8 @@ from pydicom.uid import (
 )
 
 try:
-    import imagecodecs  # the only encoder of HTJ2K at hand, and no part of the project
+    # the only encoder of HTJ2K at hand, and no part of the project
+    imagecodecs: Any = import_module("imagecodecs")
 except ImportError:
     imagecodecs = None
 

@@ -14,6 +14,7 @@ import json
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from inboxes import Daemon, fill, running
 
@@ -38,7 +39,7 @@ def main() -> None:
         print(json.dumps({"case": "many small series", **figures(daemon, code)}, indent=1))
 
 
-def figures(daemon: Daemon, code: int) -> dict:
+def figures(daemon: Daemon, code: int) -> dict[str, Any]:
     done = [event for event in daemon.events if event["event"] == "job.done"]
     started = next(event for event in daemon.events if event["event"] == "job.started")
     first_s, last_s = started["at_s"], done[-1]["at_s"]

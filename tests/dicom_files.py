@@ -307,7 +307,7 @@ class PixelCase:
         return file_bytes(self.elements, self.encoding)
 
 
-def swapped(stored: bytes) -> bytes:
+def swapped(stored: bytes | memoryview) -> bytes:
     """Write bytes as words of the other order."""
     return b"".join(stored[i : i + 2][::-1] for i in range(0, len(stored), 2))
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pydicom.pixels.decoders.base import Decoder
+from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.uid import UID
 
 
@@ -45,7 +45,6 @@ def install(faults: Path) -> None:
 
     for module in (blob, shard):
         vars(module)["write_all"] = faulty
-    get_decoder = pixels.get_decoder
 
     def aborting(uid: UID) -> Decoder:
         if (faults / "abort").exists():
@@ -74,7 +73,7 @@ def install_steps(faults: Path) -> None:
         with timed(clock, stage):
             yield
 
-    convert._Clock.__call__ = stepped  # type: ignore[method-assign]
+    convert._Clock.__call__ = stepped  # type: ignore[assignment,method-assign]  # to kill there
 
 
 def let_children_know() -> None:
@@ -93,7 +92,7 @@ def install_steps_in_daemon(faults: Path) -> None:
         step(faults, event.value)
         info(log, event, **fields)
 
-    Log.info = stepped  # type: ignore[method-assign]
+    Log.info = stepped  # type: ignore[assignment,method-assign]  # to kill there
 
 
 def step(faults: Path, name: str) -> None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import gzip
 import os
 import stat
+import sys
 import tarfile
 import zipfile
 from tarfile import TarInfo
 
-from bundle_files import entry, extended, raw_zip, sealed, tar_file, unix, zip_file, zstd
+from bundle_files import entry, extended, raw_zip, sealed, tar_file, unix, zip_file
 from inbox_files import OTHER_UID, dicom
 
 from dicomzarr_watch.intake.bundle import Limits
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 LIMITS = Limits(members=12, bytes=4 << 20, ratio=100, depth=2)
 """What may come out of one of them."""

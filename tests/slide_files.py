@@ -62,7 +62,7 @@ def places(
     ]
 
 
-def assembled(frames: Sequence[Pixels], shape: tuple[int, int] = GRID) -> Pixels:
+def assembled(frames: Pixels | Sequence[Pixels], shape: tuple[int, int] = GRID) -> Pixels:
     """Lay tiles out row by row; (y, x) or (y, x, colours)."""
     rows = [frames[n * shape[1] : (n + 1) * shape[1]] for n in range(shape[0])]
     return np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)

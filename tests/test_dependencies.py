@@ -21,7 +21,8 @@ VERSIONS = {name: version for name, version, _ in PIN.findall(PINS)}
 
 def installed() -> set[str]:
     """Return the names of all that the package brings, what its dependencies bring included."""
-    left, found = [requirement.name for requirement in WANTED], set()
+    left = [requirement.name for requirement in WANTED]
+    found: set[str] = set()
     while left:
         name = canonicalize_name(left.pop())
         if name not in found:
@@ -56,5 +57,6 @@ def licences(name: str) -> str:
     """Return what a distribution says of its licence, in whatever way it does."""
     said = distribution(name).metadata
     classifiers = [c for c in said.get_all("Classifier") or () if c.startswith("License ::")]
-    stated = [said.get("License-Expression"), (said.get("License") or "").partition("\n")[0]]
-    return "\n".join(filter(None, [*stated, *classifiers]))
+    expressions = said.get_all("License-Expression") or ()
+    titles = [text.partition("\n")[0] for text in said.get_all("License") or ()]
+    return "\n".join(filter(None, [*expressions, *titles, *classifiers]))

@@ -195,7 +195,7 @@ def volatile(image: Path, folder: Path) -> Iterator[Cut]:
     """Mount an image on a disk with a cache; the image itself stays as it is."""
     file = image.with_suffix(".disk")
     file.touch()
-    command = [sys.executable, __file__, image, file]
+    command: list[str | Path] = [sys.executable, __file__, image, file]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdin is not None
         assert server.stdout is not None

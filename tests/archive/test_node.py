@@ -14,7 +14,10 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, TransposeCodec, Zst
 
 from dicomzarr_watch.archive import node
 
-ATTRIBUTES = {"ome": {"version": "0.5", "name": "Größe"}, "numbers": [1, 2.5, None, True]}
+ATTRIBUTES: dict[str, Any] = {
+    "ome": {"version": "0.5", "name": "Größe"},
+    "numbers": [1, 2.5, None, True],
+}
 
 
 def document(path: Path) -> dict[str, Any]:

@@ -57,8 +57,8 @@ def test_pieces_laid_end_to_end_are_the_file(case: Case, tmp_path: Path, piece_b
         assert at == instance.size
         assert [one.is_last for one in found] == [False] * (len(found) - 1) + [True]
         run = instance.frames
-        is_seen = isinstance(run, FrameRun) and not run.encoding
-        assert sum(one.frames for one in found) == (run.count if is_seen else 0)
+        seen = run.count if isinstance(run, FrameRun) and not run.encoding else 0
+        assert sum(one.frames for one in found) == seen
         assert sum(one.size for one in pixel_pieces(instance)) == instance.pixel_bytes
 
 

@@ -101,9 +101,9 @@ def test_the_picture_lies_where_the_slide_says(tmp_path: Path) -> None:
     done = converted(tmp_path, slide(tiles(colours=3)))
     seen = Image.from_zarr(zarr.open_group(done.path, mode="r")).ome_attributes.multiscales[0]
     assert [axis.name for axis in seen.axes] == ["c", "y", "x"]
-    scale, translation = seen.datasets[0].coordinateTransformations
-    assert scale.scale == [1.0, 0.0005, 0.00025]
-    assert translation.translation == [0.0, -20.0, -40.0], "along the axes of the array"  # type: ignore[union-attr]
+    scale, translation = (t.model_dump() for t in seen.datasets[0].coordinateTransformations)
+    assert scale["scale"] == [1.0, 0.0005, 0.00025]
+    assert translation["translation"] == [0.0, -20.0, -40.0], "along the axes of the array"
     found = image(done)["geometry"]
     assert (found["coordinates"], found["placed"]) == ("slide", True)
     assert found["origin"] == [20.0, 40.0, 0.0]

@@ -20,7 +20,7 @@ from dicomzarr_watch.archive import chunk, layout, reader, witness
 from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.archive.verify import differing
 from dicomzarr_watch.archive.work import Finding, Level
-from dicomzarr_watch.dicom.frames import PixelFormat, Samples, verbatim, view
+from dicomzarr_watch.dicom.frames import PixelFormat, Samples, Stored, verbatim, view
 from dicomzarr_watch.dicom.instance import Instance, read_header
 
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
@@ -172,7 +172,7 @@ def _inverted(stored: bytes, pixel_format: PixelFormat) -> Samples:
     return np.invert(view(stored, pixel_format).astype(np.uint16))
 
 
-def _inverted_back(samples: Samples, pixel_format: PixelFormat) -> bytes:
+def _inverted_back(samples: Samples, pixel_format: PixelFormat) -> Stored:
     return verbatim(np.invert(samples.astype(np.uint16)), pixel_format)
 
 

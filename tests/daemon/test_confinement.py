@@ -46,7 +46,7 @@ def opened(process: int) -> set[str]:
 def test_what_the_daemon_starts_sees_nothing_that_it_does_not_need(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "gate")
     settings = {"command": FAULTY, "FAULTS": tmp_path, "job_memory_bytes": MEMORY_BYTES}
-    with running(tmp_path, **settings, **SECRETS) as daemon:  # type: ignore[arg-type]
+    with running(tmp_path, **settings, **SECRETS) as daemon:
         dropped(daemon, "a")
         with held_at(tmp_path / "gate") as let_go:
             assert limits(daemon.process.pid)["core file size"] == "0"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -53,9 +54,9 @@ def paths(*files: FileRow, busy: tuple[str, ...] = ()) -> tuple[list[str], list[
     ],
 )
 def test_only_a_file_that_is_archived_and_there_may_leave(
-    change: dict[str, object], may_leave: bool
+    change: dict[str, Any], may_leave: bool
 ) -> None:
-    assert bool(paths(replace(ARCHIVED, **change))[0]) is may_leave  # type: ignore[arg-type]
+    assert bool(paths(replace(ARCHIVED, **change))[0]) is may_leave
 
 
 def test_nothing_leaves_of_a_series_that_something_is_under_way_of() -> None:

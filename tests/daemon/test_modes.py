@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bundle_files import bundled
@@ -103,7 +104,7 @@ def test_the_log_is_read_by_the_group_at_most(tmp_path: Path) -> None:
     assert stat.S_IMODE(log.stat().st_mode) == 0o640
 
 
-def once_logged(place: Path, log: Path, **settings: str) -> int:
+def once_logged(place: Path, log: Path, **settings: Any) -> int:
     daemon = Daemon(place, "--once", log_file=log, **settings)
     try:
         return daemon.end()

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pydicom
@@ -163,8 +164,8 @@ def sample_by_hand(stored: bytes, pixel_format: PixelFormat, index: int) -> int:
     if pixel_format.bits == 1:
         return stored[index // 8] >> (index % 8) & 1
     width = pixel_format.bits // 8
-    order = "big" if pixel_format.is_big_endian else "little"
-    raw = int.from_bytes(stored[index * width : (index + 1) * width], order)  # type: ignore[arg-type]
+    order: Literal["big", "little"] = "big" if pixel_format.is_big_endian else "little"
+    raw = int.from_bytes(stored[index * width : (index + 1) * width], order)
     value = raw & ((1 << pixel_format.bits_stored) - 1)
     is_negative = pixel_format.kind == "i" and value >> (pixel_format.bits_stored - 1)
     return value - (1 << pixel_format.bits_stored) if is_negative else value

@@ -57,10 +57,10 @@ def poses(rotation: Vector, origin: Vector, spacing: Vector, count: int) -> list
     ]
 
 
-def at(*positions: tuple[float, float, float], **facts: object) -> Geometry:
+def at(*positions: tuple[float, float, float], **facts: Any) -> Geometry:
     """Measure axial slices at these positions."""
     base = Pose(orientation=AXIAL, spacing=(1.0, 1.0))
-    return geometry([replace(base, position=p, **facts) for p in positions])  # type: ignore[arg-type]
+    return geometry([replace(base, position=p, **facts) for p in positions])
 
 
 def at_heights(*heights: float) -> Geometry:

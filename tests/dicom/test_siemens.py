@@ -3,6 +3,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,11 +42,11 @@ SPACING = (2.0, 3.0)
 BETWEEN_MM = 4.0
 
 
-def tiled(slices: int, rows: int, columns: int, **more: object) -> PixelFormat:
+def tiled(slices: int, rows: int, columns: int, **more: Any) -> PixelFormat:
     plain = PixelFormat(
         rows, columns, 1, 16, "u", 16, "MONOCHROME2", is_planar=False, is_big_endian=False
     )
-    return replace(plain, mosaic_slices=slices, **more)  # type: ignore[arg-type]
+    return replace(plain, mosaic_slices=slices, **more)
 
 
 def csa(values: Mapping[str, Sequence[str]]) -> bytes:

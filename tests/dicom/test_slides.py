@@ -22,6 +22,7 @@ from slide_files import (
     tiles,
 )
 
+from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat
 from dicomzarr_watch.dicom.geometry import on_slide
 from dicomzarr_watch.dicom.grouping import Frame
 from dicomzarr_watch.dicom.instance import Instance, read_header
@@ -237,8 +238,9 @@ def frames(*instances: Instance) -> list[Frame]:
     return found
 
 
-def _format(one: Instance) -> Any:
-    return one.frames.format  # type: ignore[union-attr]
+def _format(one: Instance) -> PixelFormat:
+    assert isinstance(one.frames, FrameRun)
+    return one.frames.format
 
 
 def images(*made: Dataset) -> tuple[Image, ...]:

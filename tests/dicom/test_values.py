@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from dicom_files import (
@@ -177,7 +178,7 @@ def test_of_an_element_that_repeats_the_first_counts() -> None:
 SEQUENCE, INNER = 0x00480105, 0x00480207
 
 
-def _nested(vr: str = "SQ", **undefined: bool) -> Nested:
+def _nested(vr: str = "SQ", **undefined: Any) -> Nested:
     inner = Nested(INNER, ((Plain(tags.ROWS, "US", b"\x07\x00"),),), **undefined)
     first = (Plain(tags.MODALITY, "CS", b"SM"), Plain(tags.ROWS, "US", b"\x03\x00"), inner)
     return Nested(SEQUENCE, (first, (), (Plain(tags.MODALITY, "CS", b"CT"),)), vr=vr, **undefined)

@@ -179,10 +179,10 @@ def test_hostile_archives_are_refused_and_write_nothing(tmp_path: Path, tally: T
     (inbox / GOOD).write_bytes(bundled(Form.ZIP, good))
     made(inbox / "beside", series_uid="1.2.4")
     codes = {GOOD: ""}
-    for number, (name, content, code) in enumerate(HOSTILE.values()):
+    for number, (name, content, why) in enumerate(HOSTILE.values()):
         path = f"{number}{name.removeprefix('a')}"
         (inbox / path).write_bytes(content)
-        codes[path] = f"archive-{code}"
+        codes[path] = f"archive-{why}"
     before = states(inbox)
     limits = {
         "archive_depth": LIMITS.depth,

@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]
+import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]  # installed by hand
 import pydicom
 
 with atheris.instrument_imports(include=["dicomzarr_watch", "pydicom.encaps"]):

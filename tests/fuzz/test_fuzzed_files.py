@@ -516,6 +516,10 @@ def test_no_header_raises(content: bytes) -> None:
     headed(content)
 
 
+def hexed(content: bytes) -> Callable[[ByReference], str]:
+    return lambda v: content[v.start : v.end].hex()
+
+
 @settings(max_examples=100)
 @given(found=generations(), order=st.randoms(use_true_random=False))
 def test_files_that_are_alike_are_read_as_each_is_read_alone(
@@ -532,7 +536,7 @@ def test_files_that_are_alike_are_read_as_each_is_read_alone(
         together.add(header)
         own = Elements()
         own.add(alone)
-        singles.append(own.document([0], lambda v, c=content: c[v.start : v.end].hex()))
+        singles.append(own.document([0], hexed(content)))
     document = together.document(
         range(len(contents)), lambda v: contents[v.file][v.start : v.end].hex()
     )

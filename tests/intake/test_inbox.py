@@ -54,9 +54,11 @@ def inbox(folder: Path, peek: CountingPeek) -> Watched:
 class Watched(Inbox):
     """An inbox that is read to the end after each look, by one who writes down what he is told."""
 
-    def __init__(self, *args: Any, known: Iterable[Known] = (), **keywords: Any) -> None:
+    def __init__(
+        self, folder: Path, rules: Rules, *, known: Iterable[Known] = (), **keywords: Any
+    ) -> None:
         self.noted = {one.entry.path: one for one in known}
-        super().__init__(*args, map(remembered, self.noted.values()), **keywords)
+        super().__init__(folder, rules, map(remembered, self.noted.values()), **keywords)
 
     def look(self, now_s: float, moved: Collection[str] = ()) -> Sight:
         sight = super().look(now_s, moved)
@@ -418,7 +420,7 @@ def test_a_backlog_is_read_piece_by_piece_and_a_drop_is_judged_when_it_is_read(
     inbox = Inbox(folder, RULES, peek=peek)
     sight = inbox.look(0.0)
     assert (sight.arrivals, sight.is_all_read, peek.taken()) == ((), False, [])
-    judged = []
+    judged: list[dict[str, int]] = []
     for _ in range(4):
         sight = inbox.read(2)
         assert len(sight.changed) == len(peek.taken()) == (2 if len(judged) < 3 else 0)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tarfile import TarInfo
+from typing import Any
 
 import pytest
 from bundle_files import (
@@ -318,9 +319,9 @@ def test_a_bundle_that_changes_while_it_is_read_is_not_taken(tmp_path: Path) -> 
     with pytest.MonkeyPatch.context() as patch:
         utime = os.utime
 
-        def grows(*arguments: object, **keywords: object) -> None:
+        def grows(*arguments: Any, **keywords: Any) -> None:
             _grown(path)
-            utime(*arguments, **keywords)  # type: ignore[arg-type,misc]
+            utime(*arguments, **keywords)
 
         patch.setattr(os, "utime", grows)
         with pytest.raises(SourceChangedError):
