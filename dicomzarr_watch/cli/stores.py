@@ -113,8 +113,8 @@ def restore(
                     destination / below,
                     files,
                     is_durable=True,
-                    failed=lambda file, error, f=failed: f.append((file, error)),  # type: ignore[misc]
-                    progress=lambda n, a=advance: a("", n),  # type: ignore[misc]
+                    failed=lambda file, error, f=failed: f.append((file, error)),  # type: ignore[misc]  # f: this one
+                    progress=lambda n, a=advance: a("", n),  # type: ignore[misc]  # a: this one
                 )
             size += sum(file.size for file in files) - sum(file.size for file, _ in failed if file)
         lost += [_said(path, file.name if file else "", error) for file, error in failed]
