@@ -72,7 +72,7 @@ def image_attributes(image: ImagePlan) -> dict[str, Any]:
     """Return one image's OME-Zarr 0.5 metadata, and what that cannot say under `dicomzarr`."""
     geometry = image.image.geometry
     spacing = dict(zip("xyz", geometry.spacing, strict=True))
-    origin = dict(zip("xyz", geometry.origin_along_axes, strict=True))
+    origin = dict(zip("xyz", geometry.origin, strict=True))
     dataset = {
         "path": "0",
         "coordinateTransformations": [

@@ -58,12 +58,6 @@ class Geometry:
     unmeasured: str = ""
     coordinates: str = "patient"
 
-    @property
-    def origin_along_axes(self) -> Point:
-        """The origin in coordinates that go along row, column and normal; x, y, z of the array."""
-        x, y, z = np.reshape(self.direction, (3, 3)).T @ self.origin
-        return float(x), float(y), float(z)
-
 
 def normal(orientation: Sequence[float]) -> Vector:
     """Return the slice normal, row × column, of length 1 (PS3.3 C.7.6.2.1.1)."""

@@ -103,7 +103,7 @@ def test_the_picture_lies_where_the_slide_says(tmp_path: Path) -> None:
     assert [axis.name for axis in seen.axes] == ["c", "y", "x"]
     scale, translation = (t.model_dump() for t in seen.datasets[0].coordinateTransformations)
     assert scale["scale"] == [1.0, 0.0005, 0.00025]
-    assert translation["translation"] == [0.0, -20.0, -40.0], "along the axes of the array"
+    assert translation["translation"] == [0.0, 40.0, 20.0]
     found = image(done)["geometry"]
     assert (found["coordinates"], found["placed"]) == ("slide", True)
     assert found["origin"] == [20.0, 40.0, 0.0]
