@@ -112,10 +112,10 @@ def _ge_component(values: Values) -> str:
 
 def _view(values: Values) -> str:
     """Return the view of a projection; what has a place needs no name for it."""
-    if tags.IMAGE_POSITION_PATIENT in values:
-        return ""
     said = map(values.text, (tags.IMAGE_LATERALITY, tags.VIEW_POSITION))
-    return " ".join(filter(None, said))
+    found = " ".join(filter(None, said))
+    # the place is asked for last: it is another in each file, and what asks for it is made anew
+    return found if found and tags.IMAGE_POSITION_PATIENT not in values else ""
 
 
 def _plain(number: float | None, digits: int = 6) -> str:
