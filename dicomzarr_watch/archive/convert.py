@@ -121,14 +121,14 @@ def _carried(path: Path, work: Work, stage: Path, previous: Receipt) -> _Carried
     known = {file.original_sha256 for file in old.files}
     if not known.issuperset(new.values()):
         return _Carried(_restored(old, new, stage, previous))
-    if work.verify is Level.OFF or _is_sound(old, work):
+    if work.verify is Level.OFF or _is_sound(old, work, stage):
         return None
     return _Carried(_restored(old, new, stage, previous), mended)
 
 
-def _is_sound(store: Store, work: Work) -> bool:
+def _is_sound(store: Store, work: Work, stage: Path) -> bool:
     try:
-        return not verify.verdict(store, threads=work.threads).differ
+        return not verify.verdict(store, temporary=stage, threads=work.threads).differ
     except RejectError:
         return False
 

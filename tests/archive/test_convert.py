@@ -519,6 +519,7 @@ def test_a_conversion_takes_no_room_but_on_its_output(
     monkeypatch.setattr(verify, "_IN_MEMORY_BYTES", 1)
     done = made(tmp_path, CASES["JPEG2000.dcm"].write)
     assert done.receipt.counts["frames"] == 1
+    assert archived(tmp_path / "files", tmp_path / "output").receipt.is_unchanged
     assert _nothing_but(tmp_path / "output", "drop")
 
 
