@@ -98,7 +98,8 @@ def geometry(slices: Sequence[Pose]) -> Geometry:
     between_rows, between_columns = first.spacing or (1.0, 1.0)
     known = _step(first, gaps, is_gapped=bool(missing))
     step = known or 1.0
-    shift = _shift(slices, positions, orientation) * step
+    way = _way(slices, positions, orientation)
+    shift = way * step
     affine = np.eye(4)
     affine[:3, 0] = row * between_columns
     affine[:3, 1] = column * between_rows
@@ -116,7 +117,7 @@ def geometry(slices: Sequence[Pose]) -> Geometry:
         tilt_deg=round(tilt, 4) if tilt > SHEAR_TOLERANCE_DEG else 0.0,
         is_regular=_is_regular(gaps, finest),
         is_placed=is_placed,
-        is_straight=not is_placed or _is_straight(slices, positions, orientation),
+        is_straight=not is_placed or _is_straight(slices, positions, way),
         unmeasured=("" if first.spacing else "xy") + ("" if known else "z"),
         coordinates=first.coordinates,
     )
@@ -149,7 +150,12 @@ def _step(first: Pose, gaps: Vector, *, is_gapped: bool) -> float:
     return next((float(s) for s in said if s is not None and s > 0), 0.0)
 
 
-def _shift(
+def beside_mm(pose: Pose) -> float:
+    """Return how far aside, in mm, a frame may lie and still count as where it should be."""
+    return max(OFF_LINE_PIXELS * min(pose.spacing or (math.inf,)), POSITION_TOLERANCE_MM)
+
+
+def _way(
     slices: Sequence[Pose], positions: tuple[float, ...], orientation: Sequence[float]
 ) -> Vector:
     """Return the way for each mm along the normal; the normal where it is not known."""
@@ -160,16 +166,12 @@ def _shift(
     return normal(orientation)
 
 
-def _is_straight(
-    slices: Sequence[Pose], positions: tuple[float, ...], orientation: Sequence[float]
-) -> bool:
+def _is_straight(slices: Sequence[Pose], positions: tuple[float, ...], way: Vector) -> bool:
     """Tell whether the line from the first slice to the last one meets those between."""
     first = np.asarray(slices[0].position, float)
-    way = _shift(slices, positions, orientation)
     points = np.array([pose.position for pose in slices], float)
     found = points - first - np.outer(np.subtract(positions, positions[0]), way)
-    allowed = OFF_LINE_PIXELS * min(slices[0].spacing or (math.inf,))
-    return bool(np.linalg.norm(found, axis=1).max() <= max(allowed, POSITION_TOLERANCE_MM))
+    return bool(np.linalg.norm(found, axis=1).max() <= beside_mm(slices[0]))
 
 
 def _angle_deg(a: Vector, b: Vector) -> float:

@@ -6,7 +6,6 @@ then it is divided, if its frames say by what. Tiles make one plane, each at its
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,13 +16,7 @@ import numpy as np
 
 from dicomzarr_watch.dicom.divisions import divisions, is_even, layers
 from dicomzarr_watch.dicom.frames import PixelFormat
-from dicomzarr_watch.dicom.geometry import (
-    OFF_LINE_PIXELS,
-    POSITION_TOLERANCE_MM,
-    Geometry,
-    geometry,
-    on_slide,
-)
+from dicomzarr_watch.dicom.geometry import Geometry, beside_mm, geometry, on_slide
 from dicomzarr_watch.dicom.grouping import Frame, groups
 from dicomzarr_watch.dicom.order import Moments, Order, Places, by_number, by_position
 from dicomzarr_watch.dicom.places import lines, places
@@ -80,8 +73,8 @@ def _images(frames: list[Frame], split_by: dict[str, str]) -> list[Image]:
     for frame in frames:
         by_file[frame.file].append(frame)
     if len(by_file) > 1:
-        parts = enumerate((by_file[file] for file in sorted(by_file)), 1)
-        return [i for n, part in parts for i in _images(part, split_by | {"file": str(n)})]
+        parts = _told("file", [*by_file.values()])
+        return [image for part, said in parts for image in _images(part, split_by | said)]
     return [_overlapping(frames, split_by)]
 
 
@@ -223,6 +216,5 @@ def _are_aligned(order: Order) -> bool:
     if order.shape[0] == 1 or order.z_by != "position":
         return True
     points = np.array([f.pose.position for f in order.frames], float).reshape(*order.shape, 3)
-    allowed = OFF_LINE_PIXELS * min(order.frames[0].pose.spacing or (math.inf,))
     apart = np.linalg.norm(points - points[0], axis=-1).max()
-    return bool(apart <= max(allowed, POSITION_TOLERANCE_MM))
+    return bool(apart <= beside_mm(order.frames[0].pose))
