@@ -64,64 +64,42 @@ OUTPUT_ERROR: Final = "output-error"
 OUTPUT_GONE: Final = "output-gone"
 OUTPUT_REPLACED: Final = "output-replaced"
 
-_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def from_output_error(error: OSError) -> RetryError:
     """Class what the system said of the output: the same for all work, until it is mended."""
-    is_full = error.errno in _NO_SPACE
-    return RetryError(
-        NO_SPACE if is_full else OUTPUT_ERROR,
-        expected="an output that can be written",
-        found=_errno_name(error),
-        todo="free space on the output" if is_full else "check the output's disk or mount",
-        private=str(error.filename or ""),
-    )
+    expected = "an output that can be written"
+    if error.errno in _FULL:
+        return _refused(error, NO_SPACE, expected, "free space on the output")
+    return _refused(error, OUTPUT_ERROR, expected, "check the output's disk or mount")
 
 
 def from_source_error(error: OSError) -> RetryError:
     """Class what the system said of a source: of this work alone."""
-    return RetryError(
-        "source-unreadable",
-        expected="a source that can be read",
-        found=_errno_name(error),
-        todo="check permissions, disk or mount of the inbox",
-        private=str(error.filename or ""),
-    )
+    todo = "check permissions, disk or mount of the inbox"
+    return _refused(error, "source-unreadable", "a source that can be read", todo)
 
 
 def from_state_error(error: OSError) -> RetryError:
     """Class what the system said of the state folder: of work that needs room in it."""
-    is_full = error.errno in _NO_SPACE
-    return RetryError(
-        "state-full" if is_full else "state-error",
-        expected="a state folder that can be written",
-        found=_errno_name(error),
-        todo="free space for the state folder" if is_full else "check the state folder's disk",
-        private=str(error.filename or ""),
-    )
+    expected = "a state folder that can be written"
+    if error.errno in _FULL:
+        return _refused(error, "state-full", expected, "free space for the state folder")
+    return _refused(error, "state-error", expected, "check the state folder's disk")
 
 
 def from_archive_error(error: OSError) -> RetryError:
     """Class what the system said of an archive that originals are compared with."""
-    return RetryError(
-        "archive-unreadable",
-        expected="an archive that can be read",
-        found=_errno_name(error),
-        todo="check the output's disk or mount",
-        private=str(error.filename or ""),
-    )
+    todo = "check the output's disk or mount"
+    return _refused(error, "archive-unreadable", "an archive that can be read", todo)
 
 
 def from_clearing_error(error: OSError) -> RetryError:
     """Class what the system said as an original was to be moved or deleted."""
-    return RetryError(
-        "cannot-clear",
-        expected="an inbox, and a place to move files to, that can be written",
-        found=_errno_name(error),
-        todo="let the daemon's user write there, or set after_success to keep",
-        private=str(error.filename or ""),
-    )
+    expected = "an inbox, and a place to move files to, that can be written"
+    todo = "let the daemon's user write there, or set after_success to keep"
+    return _refused(error, "cannot-clear", expected, todo)
 
 
 def from_child_error(error: OSError | EOFError) -> RetryError:
@@ -131,6 +109,16 @@ def from_child_error(error: OSError | EOFError) -> RetryError:
         expected="a further process, and a lock for it in the state folder",
         found=_errno_name(error) if isinstance(error, OSError) else "its end",
         todo="check memory, processes, open files and the state's disk",
+    )
+
+
+def _refused(error: OSError, code: str, expected: str, todo: str) -> RetryError:
+    return RetryError(
+        code,
+        expected=expected,
+        found=_errno_name(error),
+        todo=todo,
+        private=str(error.filename or ""),
     )
 
 
