@@ -6,7 +6,6 @@ imported, and a decoder that ends its process costs the frame and not the job.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import signal
@@ -19,15 +18,13 @@ from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
 from typing import Any, Final, ParamSpec, TypeVar
 
+from dicomzarr_watch import libc
 from dicomzarr_watch.dicom.pixels import NotDecodedError
 from dicomzarr_watch.errors import RetryError, from_child_error
 
 WORTH_BYTES: Final = 32 << 20
 """So many bytes of samples take longer to decode than processes take to start."""
 
-_PR_SET_PDEATHSIG: Final = 1
-_M_TRIM_THRESHOLD: Final = -1
-_M_MMAP_THRESHOLD: Final = -3
 _KEPT_BYTES: Final = 32 << 20
 """What a decoding process keeps at hand; larger frames are given back."""
 _LAST_DESCRIPTOR: Final = 1 << 20
@@ -57,7 +54,7 @@ class Processes(Executor):
 
     def __init__(self, count: int) -> None:
         self._idle: SimpleQueue[_Process | None] = SimpleQueue()
-        _trim()
+        libc.malloc_trim()  # copies would keep what stands in memory that is free
         for _ in range(count):
             process = None
             with suppress(RetryError):  # a call tries again
@@ -102,17 +99,8 @@ class Processes(Executor):
 
 def _keep_memory() -> None:
     """Keep the memory of one frame for the next: what is given back comes back page by page."""
-    option = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it
-    if option:
-        option(_M_MMAP_THRESHOLD, _KEPT_BYTES)
-        option(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-
-
-def _trim() -> None:
-    """Give back memory that is free but kept at hand: copies would keep what stands in it."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
-    if trim:
-        trim(0)
+    libc.mallopt(libc.M_MMAP_THRESHOLD, _KEPT_BYTES)
+    libc.mallopt(libc.M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 class _Process:
@@ -154,7 +142,7 @@ class _Process:
 def _serve(calls: Connection) -> None:
     """Make calls until no more come; never returns, as what is above it is the parent's."""
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.end_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what it means
         os.closerange(3, calls.fileno())  # others wait for the parent to let go of them
         os.closerange(calls.fileno() + 1, _LAST_DESCRIPTOR)

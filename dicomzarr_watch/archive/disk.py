@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import shutil
@@ -12,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
-from dicomzarr_watch import private
+from dicomzarr_watch import libc, private
 
 STAGING: Final = ".staging"
 PROBE: Final = ".probe"
@@ -23,9 +22,6 @@ _SYNCS: Final = ThreadPoolExecutor(SYNCS_AT_ONCE, "sync")
 """Kept, as starting threads takes longer than putting a small archive on disk."""
 
 _TRIES: Final = 100
-_AT_FDCWD: Final = -100
-_NOREPLACE: Final = 1
-_EXCHANGE: Final = 2
 
 
 @contextmanager
@@ -142,22 +138,12 @@ def sync(path: Path) -> None:
 
 def swap_names(one: Path, other: Path) -> None:
     """Swap two names in one step; raises OSError where the system or the file system cannot."""
-    _renameat2(one, other, _EXCHANGE)
+    libc.renameat2(one, other, libc.RENAME_EXCHANGE)
 
 
 def rename_anew(one: Path, other: Path) -> None:
     """Rename to a name that nobody has; raises FileExistsError, or OSError where that cannot be."""
-    _renameat2(one, other, _NOREPLACE)
-
-
-def _renameat2(one: Path, other: Path, flags: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "renameat2"):
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    paths = os.fsencode(one), os.fsencode(other)
-    if libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], flags):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    libc.renameat2(one, other, libc.RENAME_NOREPLACE)
 
 
 def _remove_if_empty(folder: Path) -> None:

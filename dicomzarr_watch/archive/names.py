@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Final
 
-NAME_MOST_BYTES: Final = 255
-"""What file systems allow for one part of a path."""
+from dicomzarr_watch.libc import NAME_MOST_BYTES
 
 
 def set_apart(taken: Iterable[str], names: Iterable[str], mark: str) -> list[str]:

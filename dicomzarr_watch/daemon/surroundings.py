@@ -23,12 +23,12 @@ from dicomzarr_watch.archive.disk import STAGING, swap_names, sync
 from dicomzarr_watch.archive.work import AfterSuccess
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.intake.wakeup import Wakeup, quieten
+from dicomzarr_watch.libc import NAME_MOST_BYTES
 
 LEAST_FREE_INODES: Final = 10_000
 LEAST_DESCRIPTORS: Final = 1024
 LONGEST_POLL_S: Final = 10.0
 PROBE_S: Final = 3.0
-LONGEST_NAME_BYTES: Final = 255
 REMOTE: Final = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3"}
 )
@@ -206,12 +206,12 @@ def _private_place(folder: Path) -> Iterator[Path]:
 
 def _published(place: Path) -> Check:
     try:
-        for name in ("a", "b" * LONGEST_NAME_BYTES):
+        for name in ("a", "b" * NAME_MOST_BYTES):
             (place / name).mkdir()
             (place / name / name).write_bytes(b"probe")
             sync(place / name / name)
             sync(place / name)
-        return _swapped(place / "a", place / ("b" * LONGEST_NAME_BYTES))
+        return _swapped(place / "a", place / ("b" * NAME_MOST_BYTES))
     except OSError as error:
         todo = "use a file system that takes names of 255 bytes and syncs, such as ext4 or xfs"
         return Check("output", error.strerror or "an error", todo)

@@ -7,7 +7,6 @@ either, whatever it is doing.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import gc
 import math
@@ -19,7 +18,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Final
 
-from dicomzarr_watch import lockfile
+from dicomzarr_watch import libc, lockfile
 from dicomzarr_watch.engine.limits import confine
 from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.errors import from_child_error
@@ -27,9 +26,8 @@ from dicomzarr_watch.outcome import Ended, Outcome, of_error
 
 KEPT_BYTES: Final = 384 << 20
 """A child that was ever larger is not kept for a further job: its memory goes with it."""
-_PR_SET_PDEATHSIG: Final = 1
-_M_ARENA_MAX: Final = -8
 _ARENAS: Final = 2
+"""What threads share their free memory in: each keeps up to 64 MB of its own otherwise."""
 
 
 class Child:
@@ -91,12 +89,12 @@ def _main(
     tasks: Connection, results: Connection, lock: Path, daemon: int, memory_bytes: int
 ) -> None:
     """Do jobs until no more come."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.end_with_parent()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the daemon decides how long a job may go on
     problem = _held(lock)
     _silence()
-    _keep_little_memory()
+    libc.mallopt(libc.M_ARENA_MAX, _ARENAS)
     confine(memory_bytes)
     from dicomzarr_watch.engine import job  # noqa: PLC0415 - heavy; the forkserver has it
 
@@ -125,13 +123,6 @@ def _held(lock: Path) -> Outcome | None:
 
 def _is_large() -> bool:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 > KEPT_BYTES
-
-
-def _keep_little_memory() -> None:
-    """Have threads share their free memory: each keeps up to 64 MB of its own otherwise."""
-    limit = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it
-    if limit:
-        limit(_M_ARENA_MAX, _ARENAS)
 
 
 def _silence() -> None:

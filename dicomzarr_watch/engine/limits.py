@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import resource
 from typing import Final
 
+from dicomzarr_watch import libc
+
 MOST_FILES: Final = 4096
-_PR_SET_NO_NEW_PRIVS: Final = 38
 
 
 def confine(memory_bytes: int) -> None:
@@ -22,7 +22,7 @@ def confine(memory_bytes: int) -> None:
     _lower(resource.RLIMIT_NOFILE, MOST_FILES)
     if memory_bytes:
         _lower(resource.RLIMIT_DATA, memory_bytes)
-    ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.gain_no_privileges()
 
 
 def _lower(what: int, most: int) -> None:

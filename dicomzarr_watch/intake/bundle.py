@@ -16,12 +16,11 @@ from typing import Final, Protocol
 from urllib.parse import quote
 
 from dicomzarr_watch.errors import RejectError
+from dicomzarr_watch.libc import NAME_MOST_BYTES
 
 INSIDE: Final = "//"
 """Between the path of a bundle and the name of a member; no other path of an inbox has it."""
 
-NAME_MOST_BYTES: Final = 255
-"""What file systems allow for one part of a path."""
 PATH_MOST_BYTES: Final = 2048
 """Half of what the system allows: a member is restored below another folder."""
 DENSE_BYTES: Final = 256 << 20

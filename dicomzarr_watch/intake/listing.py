@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.intake.bundle import INSIDE, NAME_MOST_BYTES, form, stem
+from dicomzarr_watch.intake.bundle import INSIDE, form, stem
+from dicomzarr_watch.libc import NAME_MOST_BYTES
 
 LOOSE: Final = "_loose"
 """The drop of files that lie straight in the inbox."""

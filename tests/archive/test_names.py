@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomzarr_watch.archive.names import NAME_MOST_BYTES, set_apart
+from dicomzarr_watch.archive.names import set_apart
+from dicomzarr_watch.libc import NAME_MOST_BYTES
 
 parts = st.sampled_from(["a", "b", "a~1", "a~1~1", "x" * 254, "x" * 255, "\udcff" * 255, "é" * 127])
 names = st.lists(parts, min_size=1, max_size=3).map("/".join)

@@ -11,7 +11,6 @@ from dicomzarr_watch.errors import RejectError
 from dicomzarr_watch.intake.bundle import (
     DENSE_BYTES,
     INSIDE,
-    NAME_MOST_BYTES,
     PATH_MOST_BYTES,
     Form,
     Limits,
@@ -23,6 +22,7 @@ from dicomzarr_watch.intake.bundle import (
     outermost,
     stem,
 )
+from dicomzarr_watch.libc import NAME_MOST_BYTES
 
 LIMITS = Limits(members=10, bytes=1 << 20, ratio=100, depth=2)
 
