@@ -1,12 +1,33 @@
-"""What tells one state of a file from another without reading it."""
+"""What tells one file from another, and one state of it from another, without reading it."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Final, NamedTuple
 
 _END: Final = 1 << 63
 """Of numbers of 64 bits with a sign."""
+
+
+class Place(NamedTuple):
+    """Which file or folder it is, whatever its path says: device and inode."""
+
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> Place:
+        """Take it from a stat."""
+        return cls(stat.st_dev, stat.st_ino)
+
+    @classmethod
+    def at(cls, path: Path) -> Place | None:
+        """Return what a path leads to now; None if there is nothing."""
+        try:
+            return cls.of(path.stat())
+        except FileNotFoundError:
+            return None
 
 
 class Identity(NamedTuple):

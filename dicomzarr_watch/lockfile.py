@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from dicomzarr_watch.identity import Place
+
 _STEP_S: Final = 0.02
 
 
@@ -68,7 +70,4 @@ def _is_locked(descriptor: int, how: int) -> bool:
 
 def _stands(path: Path, descriptor: int) -> bool:
     """Tell whether others would find the file that is locked, as somebody may have let go of it."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+    return Place.at(path) == Place.of(os.fstat(descriptor))

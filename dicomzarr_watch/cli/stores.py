@@ -16,6 +16,7 @@ from dicomzarr_watch import console
 from dicomzarr_watch.archive.work import KeepEncoded, Level
 from dicomzarr_watch.cli.command import Json, app, complain
 from dicomzarr_watch.errors import DicomzarrError, RejectError, RetryError
+from dicomzarr_watch.identity import Place
 
 if TYPE_CHECKING:
     from dicomzarr_watch.archive.document import Receipt
@@ -165,9 +166,9 @@ def verify(
 def _verified(store: Path, against: Path | None) -> dict[str, Any]:
     """Return what there is to say of a store, or of the revision that takes its place meanwhile."""
     while True:
-        standing = _standing(store)
+        standing = Place.at(store)
         answer = _looked_at(store, against)
-        if _standing(store) == standing or not _is_odd(answer):
+        if Place.at(store) == standing or not _is_odd(answer):
             return answer
 
 
@@ -280,13 +281,13 @@ def _of_one_revision(store: Path) -> Iterator[Failures]:
 
     Raises RetryError if anything is odd and another revision took the place of the first.
     """
-    standing = _standing(store)
+    standing = Place.at(store)
     failed: Failures = []
     try:
         yield failed
     except RejectError as error:
         failed.append((None, error))
-    if failed and _standing(store) != standing:
+    if failed and Place.at(store) != standing:
         raise RetryError(
             "store-replaced",
             expected="one revision of a series",
@@ -294,15 +295,6 @@ def _of_one_revision(store: Path) -> Iterator[Failures]:
             todo="name an empty folder and restore again",
             private=str(store),
         ) from failed[0][1]
-
-
-def _standing(store: Path) -> tuple[int, int] | None:
-    """Return what tells the revision that stands here now from another; None if there is none."""
-    try:
-        found = store.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _is_drop(path: Path) -> bool:

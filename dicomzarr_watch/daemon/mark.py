@@ -15,6 +15,7 @@ from typing import Final
 from dicomzarr_watch import private
 from dicomzarr_watch.archive.disk import STAGING
 from dicomzarr_watch.errors import OUTPUT_GONE, OUTPUT_REPLACED, RetryError
+from dicomzarr_watch.identity import Place
 
 MARK: Final = ".mark"
 
@@ -56,12 +57,11 @@ class Mark:
             self._path.write_text(self._token, "ascii")
 
 
-def _place(output: Path) -> tuple[int, int] | None:
+def _place(output: Path) -> Place | None:
     try:
-        found = output.stat()
+        return Place.at(output)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
 
 
 def _lost(code: str) -> RetryError:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dicomzarr_watch.identity import Place
 from dicomzarr_watch.intake.inbox import Sight
-from dicomzarr_watch.intake.listing import Place
 from dicomzarr_watch.intake.wakeup import Wakeup
 from dicomzarr_watch.operate.logs import Event, Log
 

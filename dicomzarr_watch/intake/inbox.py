@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from dicomzarr_watch.identity import Place
 from dicomzarr_watch.intake.arrival import (
     Arrival,
     Haste,
@@ -28,7 +29,6 @@ from dicomzarr_watch.intake.listing import (
     Entry,
     Folder,
     Listing,
-    Place,
     drop_of,
     drop_of_file,
     listing,

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dicomzarr_watch.identity import Identity
+from dicomzarr_watch.identity import Identity, Place
 from dicomzarr_watch.intake.bundle import INSIDE, form, stem
 from dicomzarr_watch.libc import NAME_MOST_BYTES
 
@@ -37,14 +37,6 @@ _TEMPORARY_ENDINGS: Final = (
     ".swp",
     "~",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Which folder the inbox is, whatever its path says: device and inode."""
-
-    device: int
-    inode: int
 
 
 class Entry(NamedTuple):
@@ -179,8 +171,8 @@ def listing(
         after = inbox.stat()
     except OSError:
         return None
-    place = Place(found.st_dev, found.st_ino)
-    if place != Place(after.st_dev, after.st_ino):
+    place = Place.of(found)
+    if place != Place.of(after):
         return None  # exchanged while it was read
     return Listing(place, walk.drops, tuple(walk.unreadable))
 

@@ -5,13 +5,13 @@ The rule: what is told is on disk when the block that tells it ends, all of it o
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dicomzarr_watch.identity import Place
 from dicomzarr_watch.ledger.damage import gone
 
 
@@ -22,7 +22,7 @@ class Database:
         """Take a connection to the file of this path."""
         self._connection = connection
         self._path = path
-        self._state = path.stat()
+        self._place = Place.of(path.stat())
         self._soon: list[tuple[str, tuple[object, ...]]] = []
 
     def close(self) -> None:
@@ -62,7 +62,7 @@ class Database:
         if self._connection.in_transaction:
             yield
             return
-        if not self._is_there:
+        if Place.at(self._path) != self._place:
             raise gone()
         self._connection.execute("BEGIN IMMEDIATE")
         try:
@@ -74,10 +74,3 @@ class Database:
             self._connection.rollback()  # of what a disk that fails has left of it
             raise
         self._connection.execute("COMMIT")
-
-    @property
-    def _is_there(self) -> bool:
-        try:
-            return os.path.samestat(self._path.stat(), self._state)
-        except FileNotFoundError:
-            return False

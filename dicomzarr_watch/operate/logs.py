@@ -26,6 +26,7 @@ import structlog
 
 from dicomzarr_watch import private
 from dicomzarr_watch.config import Identifiers, LogFormat, Settings
+from dicomzarr_watch.identity import Place
 
 KEY_BYTES: Final = 32
 HASH_BYTES: Final = 6
@@ -240,7 +241,7 @@ class _File(_Lines):
 
     def write(self, line: str, /) -> None:
         with suppress(OSError):  # such as a full disk: the one that was moved takes the line
-            if not self._stands():
+            if Place.at(self._path) != Place.of(os.fstat(self._descriptor)):
                 fresh = self._opened()
                 os.dup2(fresh, self._descriptor, inheritable=False)
                 os.close(fresh)
@@ -248,12 +249,6 @@ class _File(_Lines):
 
     def _opened(self) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-
-    def _stands(self) -> bool:
-        try:
-            return os.path.samestat(self._path.stat(), os.fstat(self._descriptor))
-        except FileNotFoundError:
-            return False
 
 
 def _readable(stream: Stream) -> Callable[[Any, str, MutableMapping[str, Any]], str]:

@@ -14,8 +14,8 @@ from inbox_files import after_listing, before_listing, identity, listed, put, un
 from dicomzarr_watch.archive.claim import LOCK
 from dicomzarr_watch.archive.disk import PROBE, STAGING
 from dicomzarr_watch.archive.publish import EVIDENCE
-from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.intake.listing import LOOSE, OURS, Entry, Place, drop_of, is_temporary, listing
+from dicomzarr_watch.identity import Identity, Place
+from dicomzarr_watch.intake.listing import LOOSE, OURS, Entry, drop_of, is_temporary, listing
 
 
 def paths(inbox: Path) -> list[str]:
@@ -78,7 +78,7 @@ def test_a_listing_says_which_folder_it_was_whatever_its_path(tmp_path: Path) ->
     two.mkdir()
     link.symlink_to(one)
     found = one.stat()
-    assert listed(link).place == Place(found.st_dev, found.st_ino) == listed(one).place
+    assert listed(link).place == Place.of(found) == listed(one).place
     assert listed(two).place != listed(one).place
 
 
