@@ -81,7 +81,7 @@ class Clearing:
         return not (is_left or is_worth_it) and self._emptied.due_s == float("inf")
 
     @property
-    def next_due_s(self) -> float:
+    def due_s(self) -> float:
         """When there is something to look at, on the monotonic clock."""
         if not self._watching.is_there:
             return float("inf")

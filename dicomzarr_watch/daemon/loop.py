@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Final
 
 from dicomzarr_watch import __version__
@@ -57,7 +58,7 @@ def run(settings: Settings, log: Log, notifier: Notifier, *, is_once: bool = Fal
         stack.enter_context(_signals(wakes, has_file=settings.log_file is not None))
         bundles = _bundles(settings)
         stack.callback(bundles.clear)
-        _say_of_output(stack.enter_context(claimed(settings.output)), log)
+        _say_of_lock(stack.enter_context(claimed(settings.output)), log)
         stack.callback(clear_staging, settings.output)  # where the system let none of it go before
         engine = LocalEngine(
             workers=settings.workers,
@@ -81,17 +82,7 @@ def run(settings: Settings, log: Log, notifier: Notifier, *, is_once: bool = Fal
         reporting = Reporting(
             settings.output, log, ledger, watching, bundles, is_clearing=clearing.is_wanted
         )
-        loop = _Loop(
-            settings,
-            log,
-            ledger,
-            wakes,
-            notifier=notifier,
-            watching=watching,
-            working=working,
-            clearing=clearing,
-            reporting=reporting,
-        )
+        loop = _Loop(settings, log, ledger, wakes, notifier, watching, working, clearing, reporting)
         return loop.run(is_once=is_once)
 
 
@@ -104,7 +95,7 @@ def _say_of_ledger(ledger: Ledger, log: Log) -> None:
         log.info(Event.LEDGER_REBUILT, **ledger.rebuilt)
 
 
-def _say_of_output(error: OSError | None, log: Log) -> None:
+def _say_of_lock(error: OSError | None, log: Log) -> None:
     if error is not None:
         todo = "let no other daemon and no convert write there, as nothing would keep them apart"
         found = error.strerror or "an error"
@@ -139,31 +130,21 @@ def _signals(wakes: queue.SimpleQueue[str], *, has_file: bool) -> Iterator[None]
             signal.signal(number, handler)
 
 
+@dataclass(slots=True)
 class _Loop:
-    def __init__(
-        self,
-        settings: Settings,
-        log: Log,
-        ledger: Ledger,
-        wakes: queue.SimpleQueue[str],
-        *,
-        notifier: Notifier,
-        watching: Watching,
-        working: Working,
-        clearing: Clearing,
-        reporting: Reporting,
-    ) -> None:
-        self._settings = settings
-        self._log = log
-        self._ledger = ledger
-        self._wakes = wakes
-        self._watching = watching
-        self._working = working
-        self._clearing = clearing
-        self._reporting = reporting
-        self._notifier = notifier
-        self._told_s = float("-inf")
-        self._stops = 0
+    """The parts that take turns; stops: how many signals to stop have come."""
+
+    _settings: Settings
+    _log: Log
+    _ledger: Ledger
+    _wakes: queue.SimpleQueue[str]
+    _notifier: Notifier
+    _watching: Watching
+    _working: Working
+    _clearing: Clearing
+    _reporting: Reporting
+    _stops: int = 0
+    _told_s: float = float("-inf")
 
     def run(self, *, is_once: bool) -> int:
         self._log.info(
@@ -188,8 +169,7 @@ class _Loop:
                 break
             self._tell()
             now_s = time.monotonic()
-            jobs_s = now_s + self._working.next_due_s
-            due_s = min(jobs_s, self._clearing.next_due_s, now_s + ROUND_S)
+            due_s = min(now_s + self._working.due_in_s, self._clearing.due_s, now_s + ROUND_S)
             self._sleep(min(self._watching.next_look_s, due_s))
             if time.monotonic() >= self._watching.next_look_s:
                 self._look(self._watching.look)

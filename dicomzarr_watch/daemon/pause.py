@@ -58,7 +58,7 @@ class Pause:
         self._is_away = lack is not None
         self._say_over()
 
-    def due_s(self, now: float) -> float:
+    def due_in_s(self, now: float) -> float:
         """Return in how many seconds it is to be tried again; at once if the clock was set back."""
         return max(0.0, self._until - now) if now >= self._since else 0.0
 

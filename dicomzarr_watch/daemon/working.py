@@ -102,7 +102,7 @@ class Working:
         return self._pause.is_away
 
     @property
-    def next_due_s(self) -> float:
+    def due_in_s(self) -> float:
         """When the next job that waits is due, in seconds from now."""
         now = time.time()
         if self._pause.is_away:
@@ -110,7 +110,7 @@ class Working:
         if self._clearing.is_ready and self._engine.capacity:
             return 0.0
         if self._pause.is_on:
-            return self._pause.due_s(now) if not self._running else float("inf")
+            return self._pause.due_in_s(now) if not self._running else float("inf")
         return self._ledger.jobs.next_due_at(now) - now
 
     def go_on(self) -> set[str]:
@@ -202,7 +202,7 @@ class Working:
         """Claim what is due; one job alone while it is to be seen whether the output is back."""
         now = time.time()
         if self._pause.is_on:
-            is_tried = not self._running and not self._pause.due_s(now)
+            is_tried = not self._running and not self._pause.due_in_s(now)
             room = min(room, 1) if is_tried else 0
         if not self._watching.is_there or not room:
             return []
