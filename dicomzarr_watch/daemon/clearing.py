@@ -114,14 +114,14 @@ class Clearing:
             self._log.info(Event.FOLDERS_REMOVED, folders=count)
         return self._waiting | {drop for drop, (_, at) in self._again.items() if at <= now_s}
 
-    def take(self, drops: Iterable[str]) -> None:
+    def note_reported(self, drops: Iterable[str]) -> None:
         """Take in that drop.json says what the ledger does now: what is archived may go."""
         for drop in drops if self.is_wanted else ():
             if not self.is_of(drop):
                 self._waiting.discard(drop)
-                self._take(drop)
+                self._plan(drop)
 
-    def _take(self, drop: str) -> None:
+    def _plan(self, drop: str) -> None:
         files = list(self._ledger.files.of_drop(drop))
         jobs = {job.id: job for job in self._ledger.jobs.select(drop=drop)}
         active = {job.series_uid for job in jobs.values() if job.state in ACTIVE}

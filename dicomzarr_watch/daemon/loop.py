@@ -164,7 +164,7 @@ class _Loop:
         while not self._stops:
             self._reporting.stir(self._working.go_on())
             self._reporting.stir(self._clearing.due())
-            self._clearing.take(self._reported())
+            self._clearing.note_reported(self._reported())
             if is_once and self._is_over:
                 break
             self._tell()

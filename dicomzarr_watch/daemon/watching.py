@@ -151,7 +151,7 @@ class Watching:
         """Have the inbox looked at as soon as may be."""
         self._is_stirred.set()
 
-    def take_out(self, bundle: str) -> None:
+    def note_unpacked(self, bundle: str) -> None:
         """Take note that a bundle was unpacked: what came out is there at the next look."""
         self._came_out.add(bundle)
         self._is_stirred.set()

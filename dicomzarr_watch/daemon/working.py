@@ -170,7 +170,7 @@ class Working:
             self._ledger.settle(after, ((f.path, f.identity) for f in attempt.files))
             self._say(after, outcome)
             if after.code == UNPACKED:
-                self._watching.take_out(attempt.files[0].path)
+                self._watching.note_unpacked(attempt.files[0].path)
             drops.add(after.drop)
         return drops
 
