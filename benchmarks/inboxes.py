@@ -129,7 +129,7 @@ def finish(state: Path, inbox: Path) -> None:
                 assert job is not None
                 outcome = Outcome(Ended.DONE, "done", summary={"folder": "MR", "revision": 1})
                 after = ended(ledger.jobs.claim(job), outcome, 0.0, patience)
-                ledger.settle(after, ((row.path, row.identity) for row in own))
+                ledger.conclude(after, ((row.path, row.identity) for row in own))
             ledger.drops.note_reported(drop)
     ledger.drops.note_arriving([])
     ledger.close()

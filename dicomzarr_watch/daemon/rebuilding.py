@@ -20,12 +20,12 @@ from dicomzarr_watch.intake.peek import Kind
 from dicomzarr_watch.ledger.account import remembered
 from dicomzarr_watch.ledger.jobs import Job, State
 from dicomzarr_watch.ledger.rows import FileRow
+from dicomzarr_watch.ledger.store import Remembered
 
 _UNUSABLE: Final = (OSError, ValueError, LookupError, TypeError, AttributeError)
-Known = tuple[list[Job], list[FileRow]]
 
 
-def known(output: Path, now: float) -> Iterator[Known]:
+def known(output: Path, now: float) -> Iterator[Remembered]:
     """Yield of each drop in the output its jobs and files; now: in seconds since the epoch.
 
     Those whose jobs have numbers come first, so that they keep them.
@@ -51,7 +51,7 @@ def _account(drop: Path) -> Any:
     return document
 
 
-def _published(drop: Path, jobs: list[Job], files: list[FileRow]) -> Known:
+def _published(drop: Path, jobs: list[Job], files: list[FileRow]) -> Remembered:
     """Leave out what somebody took away from the output, with its files."""
     lost = {job.id for job in jobs if job.folder and not (drop / job.folder / "done.json").exists()}
     return (
@@ -74,7 +74,7 @@ class _Result:
     is_copy: bool
 
 
-def _of_results(drop: Path, now: float) -> Known:
+def _of_results(drop: Path, now: float) -> Remembered:
     """Return what the results of a drop say that nobody accounts for.
 
     Of files in a bundle they say the path as if it were a folder.

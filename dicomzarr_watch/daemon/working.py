@@ -167,7 +167,7 @@ class Working:
                 continue
             attempt = self._running.pop(number)
             after = ended(attempt.job, outcome, time.time(), self._pause.patience())
-            self._ledger.settle(after, ((f.path, f.identity) for f in attempt.files))
+            self._ledger.conclude(after, ((f.path, f.identity) for f in attempt.files))
             self._say(after, outcome)
             if after.code == UNPACKED:
                 self._watching.note_unpacked(attempt.files[0].path)
@@ -258,7 +258,7 @@ class Working:
     def _put_off(self, job: Job, outcome: Outcome) -> None:
         """Have a job wait that there is no room for, as if it had failed as it began."""
         after = ended(claimed(job), outcome, time.time(), self._pause.patience())
-        self._ledger.settle(after, ())
+        self._ledger.conclude(after, ())
         self._pause.put_off(job.id, outcome)
 
     def _is_queued(self, number: int) -> bool:

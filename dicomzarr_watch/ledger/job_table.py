@@ -24,13 +24,14 @@ from dicomzarr_watch.ledger.jobs import (
     step,
 )
 
-_JOBS: Final = (
-    "SELECT id, drop_name, series_uid, fingerprint, files, bytes, state, attempts, tries, due_at,"
-    " code, folder, revision, losses, turn FROM jobs"
+_COLUMNS: Final = (
+    "id, drop_name, series_uid, fingerprint, files, bytes, state, attempts, tries, due_at, code,"
+    " folder, revision, losses, turn"
 )
+_JOBS: Final = f"SELECT {_COLUMNS} FROM jobs"  # noqa: S608 - ours
 _INSERT: Final = (
-    "INSERT INTO jobs (id, drop_name, series_uid, fingerprint, files, bytes, state, attempts,"
-    " tries, due_at, code, folder, revision, losses, turn) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    f"INSERT INTO jobs ({_COLUMNS})"  # noqa: S608 - ours
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 _UPDATE: Final = (
     "UPDATE jobs SET state=?, attempts=?, tries=?, due_at=?, code=?, folder=?, revision=?,"

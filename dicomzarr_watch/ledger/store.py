@@ -144,8 +144,8 @@ class Ledger:
             self.files.record(rows, (path for path, _ in gone), now)
             self.drops.owe({*(row.drop for row in rows), *(drop for _, drop in gone)})
 
-    def settle(self, job: Job, files: Iterable[tuple[str, Identity]]) -> Job:
-        """Record how a job ended, and that files in these states went through it."""
+    def conclude(self, job: Job, files: Iterable[tuple[str, Identity]]) -> Job:
+        """Record how an attempt ended, and that files in these states went through its job."""
         with self.together():
             self.jobs.update(job)
             self.files.note_job(job.id, files)
@@ -169,7 +169,7 @@ class Ledger:
             for job in self.lost:
                 files = self.files.of_series(job.drop, job.series_uid)
                 is_over = job.state is State.REJECTED
-                self.settle(job, [(f.path, f.identity) for f in files] if is_over else ())
+                self.conclude(job, [(f.path, f.identity) for f in files] if is_over else ())
 
 
 def is_owned(state: Path) -> bool:

@@ -71,7 +71,7 @@ def archived(ledger: Ledger, file: FileRow) -> Job:
     job = ledger.jobs.offer(file.drop, file.series_uid, "x", 1, file.identity.size)
     assert job is not None
     done = ended(ledger.jobs.claim(job), outcome(Ended.DONE), 0.0, PATIENCE)
-    return ledger.settle(done, [(file.path, file.identity)])
+    return ledger.conclude(done, [(file.path, file.identity)])
 
 
 def test_a_file_that_changed_meanwhile_did_not_go_through_the_job_that_ends(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_file_that_changed_meanwhile_did_not_go_through_the_job_that_ends(tmp_
         job = ledger.jobs.claim(job)
         ledger.record([changed])
         done = ended(job, outcome(Ended.DONE), 0.0, PATIENCE)
-        ledger.settle(done, [(FILE.path, FILE.identity)])
+        ledger.conclude(done, [(FILE.path, FILE.identity)])
         assert present(ledger) == [changed]
 
 
@@ -288,7 +288,7 @@ def test_a_drop_is_to_be_reported_until_it_has_been_as_it_is(tmp_path: Path) -> 
     with owned(tmp_path) as ledger:
         assert ledger.drops.unreported == {"other"}
         ledger.drops.note_reported("other")
-        ledger.settle(job, [])
+        ledger.conclude(job, [])
         assert ledger.drops.unreported == {"drop"}
         ledger.drops.note_reported("drop")
     with owned(tmp_path) as ledger:  # the last was not on disk: reported once more, and no harm
@@ -300,7 +300,7 @@ def test_jobs_that_are_due_come_in_the_order_in_which_they_are(tmp_path: Path) -
         jobs = [ledger.jobs.offer("drop", f"1.{n}", "x", 1, 100) for n in range(4)]
         late, soon, running, fresh = (job for job in jobs if job is not None)
         for job, now in ((late, 20.0), (soon, 10.0)):
-            ledger.settle(ended(ledger.jobs.claim(job), outcome(Ended.RETRY), now, PATIENCE), [])
+            ledger.conclude(ended(ledger.jobs.claim(job), outcome(Ended.RETRY), now, PATIENCE), [])
         ledger.jobs.claim(running)
         assert [j.id for j in ledger.jobs.due(5.0)] == [fresh.id]
         assert [j.id for j in ledger.jobs.due(15.0)] == [fresh.id, soon.id]
@@ -366,7 +366,7 @@ def test_only_a_file_that_is_in_the_inbox_is_a_rejected_one(
         job = ledger.jobs.offer("drop", "1.2", "x", 1, 100)
         assert job is not None
         after = ended(ledger.jobs.claim(job), outcome(how), 0.0, PATIENCE)
-        ledger.settle(after, [(row.path, row.identity)])
+        ledger.conclude(after, [(row.path, row.identity)])
         ledger.record([], [] if is_present else GONE)
         assert ledger.files.has_rejected() is is_rejected
 

@@ -122,7 +122,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def settle(self, data: st.DataObject, how: Ended, through: dict[str, Identity]) -> None:
         job = data.draw(st.sampled_from(self.in_state(State.RUNNING)))
         after = ended(job, outcome(how), 1000.5, PATIENCE)
-        assert self.ledger.settle(after, through.items()) == after
+        assert self.ledger.conclude(after, through.items()) == after
         self.jobs[job.id] = after
         self.unreported.add(job.drop)
         for path in self.files.keys() & through.keys():
