@@ -7,7 +7,7 @@ any further, and what those under way have written already is counted once more.
 
 from __future__ import annotations
 
-import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import prod
@@ -73,7 +73,8 @@ class Room:
         of_disk: Counter[int] = Counter()
         for name in wanted if self._least else ():
             try:
-                device, free = _disk(self._places[name])
+                place = existing(self._places[name])
+                device, free = place.stat().st_dev, shutil.disk_usage(place).free
             except OSError:
                 continue
             of_disk[device] += wanted[name]
@@ -113,11 +114,9 @@ def _sample(source: Source) -> tuple[int, int]:
     return part10.size, frames * prod(values.number(tag) or 0 for tag in _SAMPLES) // 8
 
 
-def _disk(place: Path) -> tuple[int, int]:
-    """Return the device that a folder is on, or will be, and its free bytes."""
-    there = next(p for p in (place, *place.absolute().parents) if p.exists())
-    found = os.statvfs(there)
-    return there.stat().st_dev, found.f_bavail * found.f_frsize
+def existing(folder: Path) -> Path:
+    """Return a folder, or of those above it the nearest that is there."""
+    return next(p for p in (folder, *folder.absolute().parents) if p.exists())
 
 
 def _no_room(name: str, least: int, free: int) -> RetryError:

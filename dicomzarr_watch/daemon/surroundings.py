@@ -10,7 +10,6 @@ import os
 import queue
 import re
 import resource
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from dicomzarr_watch import private
 from dicomzarr_watch.archive.disk import STAGING, swap_names, sync
 from dicomzarr_watch.archive.work import AfterSuccess
 from dicomzarr_watch.config import Settings
+from dicomzarr_watch.daemon.room import existing
 from dicomzarr_watch.intake.wakeup import Wakeup, quieten
 from dicomzarr_watch.libc import NAME_MOST_BYTES
 
@@ -111,15 +111,10 @@ def _originals(settings: Settings) -> Check:
     if not os.access(settings.inbox, os.W_OK | os.X_OK):
         return Check(name, "the inbox cannot be written", "let this user write there")
     if settings.after_success is AfterSuccess.MOVE and settings.move_to is not None:
-        place = _existing(settings.move_to)
+        place = existing(settings.move_to)
         if not os.access(place, os.W_OK | os.X_OK):
             return Check(name, "move_to cannot be written", "let this user write there")
     return Check(name, "they can leave the inbox")
-
-
-def _existing(folder: Path) -> Path:
-    """Return a folder, or of those above it the one that is there."""
-    return next(p for p in (folder, *folder.absolute().parents) if p.exists())
 
 
 def _remote_inbox(settings: Settings, kind: str) -> Check:
@@ -162,7 +157,7 @@ def _event(inbox: Path) -> Check:
 
 
 def _space(name: str, folder: Path, least_bytes: int) -> Check:
-    found = os.statvfs(_existing(folder))
+    found = os.statvfs(existing(folder))
     free, nodes = found.f_bavail * found.f_frsize, found.f_favail
     told = f"{free / 1e9:.1f} GB and {nodes} files free"
     has_nodes = found.f_files == 0 or nodes >= LEAST_FREE_INODES  # some file systems count none
@@ -176,8 +171,11 @@ def _space(name: str, folder: Path, least_bytes: int) -> Check:
 def _output(output: Path) -> Check:
     """Do what publishing does, in the place where results are staged."""
     try:
-        with _present(output / STAGING) as staging, _private_place(staging) as place:
-            return _published(place)
+        with (
+            _present(output / STAGING) as staging,
+            tempfile.TemporaryDirectory(dir=staging, ignore_cleanup_errors=True) as place,
+        ):
+            return _published(Path(place))
     except OSError as error:
         return Check("output", error.strerror or "an error", "let this user write there")
 
@@ -193,15 +191,6 @@ def _present(folder: Path) -> Iterator[Path]:
         for place in missing:
             with suppress(OSError):  # not empty if a daemon was started meanwhile
                 place.rmdir()
-
-
-@contextmanager
-def _private_place(folder: Path) -> Iterator[Path]:
-    place = Path(tempfile.mkdtemp(dir=folder))
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def _published(place: Path) -> Check:
