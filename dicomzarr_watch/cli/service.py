@@ -6,7 +6,7 @@ import os
 import sqlite3
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -164,14 +164,19 @@ def explain(
     found = about(_ledger(config_file, state), what)
     if as_json:
         console.as_json(found)
-    for facts in [] if as_json else found:
-        console.say(str(facts.get("file") or f"series {facts['series']}"))
-        for name, value in facts.items():
-            if value != "" and name != "file":
-                console.say(f"  {name}: {value}")
+    else:
+        for facts in found:
+            _say_facts(facts)
     if not found:
         console.complain("nothing is known under this name")
         raise typer.Exit(1)
+
+
+def _say_facts(facts: dict[str, Any]) -> None:
+    console.say(str(facts.get("file") or f"series {facts['series']}"))
+    for name, value in facts.items():
+        if value != "" and name != "file":
+            console.say(f"  {name}: {value}")
 
 
 @app.command()
@@ -217,8 +222,9 @@ def check(
     found = list(surroundings.checks(given, surroundings.mounts(), is_thorough=True))
     if as_json:
         console.as_json([asdict(one) | {"is_well": one.is_well} for one in found])
-    for one in [] if as_json else found:
-        console.say(f"{'ok' if one.is_well else 'NO':<3} {one.name}: {one.found}")
-        if one.todo:
-            console.say(f"    {one.todo}")
+    else:
+        for one in found:
+            console.say(f"{'ok' if one.is_well else 'NO':<3} {one.name}: {one.found}")
+            if one.todo:
+                console.say(f"    {one.todo}")
     raise typer.Exit(not all(one.is_well for one in found))

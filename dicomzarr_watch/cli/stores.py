@@ -20,12 +20,12 @@ from dicomzarr_watch.identity import Place
 
 if TYPE_CHECKING:
     from dicomzarr_watch.archive.document import Receipt
-    from dicomzarr_watch.archive.reader import StoredFile
+    from dicomzarr_watch.archive.reader import Store, StoredFile
 
     Failures = list[tuple[StoredFile | None, RejectError]]
 
 ODD: Final = ("differ", "missing")
-Store = Annotated[Path, typer.Argument(help="series.zarr, or a folder with such below it.")]
+StorePath = Annotated[Path, typer.Argument(help="series.zarr, or a folder with such below it.")]
 
 
 @app.command()
@@ -82,7 +82,7 @@ def convert(
 
 @app.command()
 def restore(
-    store: Store,
+    store: StorePath,
     destination: Annotated[Path, typer.Argument(help="Folder for the files.")],
     patterns: Annotated[
         list[str] | None, typer.Argument(help="Names to pick, such as '*.dcm'.")
@@ -95,8 +95,8 @@ def restore(
     A name that was used again, for a file of another series, has that series behind it.
     """
     from dicomzarr_watch.archive import reader
-    from dicomzarr_watch.archive import restore as restoring
     from dicomzarr_watch.archive.names import set_apart
+    from dicomzarr_watch.archive.restore import matching
 
     count = size = 0
     lost: list[dict[str, str]] = []
@@ -104,19 +104,11 @@ def restore(
     for path, below in _stores(store):
         with _of_one_revision(path) as failed:
             opened = reader.Store(path)
-            files = restoring.matching(opened, patterns or [])
+            files = matching(opened, patterns or [])
             names = set_apart(taken[below], (file.name for file in files), f"~{path.parent.name}")
             taken[below] += names
             files = [replace(file, name=name) for file, name in zip(files, names, strict=True)]
-            with console.progress("restore", sum(file.size for file in files)) as advance:
-                count += restoring.restore(
-                    opened,
-                    destination / below,
-                    files,
-                    is_durable=True,
-                    failed=lambda file, error, f=failed: f.append((file, error)),  # type: ignore[misc]  # f: this one
-                    progress=lambda n, a=advance: a("", n),  # type: ignore[misc]  # a: this one
-                )
+            count += _restored(opened, destination / below, files, failed)
             size += sum(file.size for file in files) - sum(file.size for file, _ in failed if file)
         lost += [_said(path, file.name if file else "", error) for file, error in failed]
     if as_json:
@@ -126,10 +118,24 @@ def restore(
     raise typer.Exit(bool(lost) or not count)
 
 
+def _restored(store: Store, folder: Path, files: list[StoredFile], failed: Failures) -> int:
+    from dicomzarr_watch.archive.restore import restore
+
+    with console.progress("restore", sum(file.size for file in files)) as advance:
+        return restore(
+            store,
+            folder,
+            files,
+            is_durable=True,
+            failed=lambda file, error: failed.append((file, error)),
+            progress=lambda n: advance("", n),
+        )
+
+
 def _said(store: Path, name: str, error: RejectError) -> dict[str, str]:
     """Say what is not restored, and return it; name: of a file, or none for all of a store."""
     complain(error)
-    console.complain(f"  of {store}" + f", {name}" * bool(name))
+    console.complain(f"  of {store}, {name}" if name else f"  of {store}")
     return {"store": str(store), "file": name, "code": error.code}
 
 
@@ -153,14 +159,20 @@ def verify(
     answers = [_verified(path, against / below if against else None) for path, below in found]
     if as_json:
         console.as_json(answers)
-    for answer in [] if as_json else answers:
-        odd = [f"{len(answer[how])} {how}" for how in ODD if answer[how]]
-        state = answer["code"] or ", ".join(odd) or "ok"
-        console.say(f"{answer['store']}: {answer['files']} files, {state}")
-        for how in ODD:
-            for name in answer[how]:
-                console.say(f"  {name}" + " (no original)" * (how == "missing"))
+    else:
+        for answer in answers:
+            _say_verified(answer)
     raise typer.Exit(any(map(_is_odd, answers)))
+
+
+def _say_verified(answer: dict[str, Any]) -> None:
+    odd = [f"{len(answer[how])} {how}" for how in ODD if answer[how]]
+    state = answer["code"] or ", ".join(odd) or "ok"
+    console.say(f"{answer['store']}: {answer['files']} files, {state}")
+    for name in answer["differ"]:
+        console.say(f"  {name}")
+    for name in answer["missing"]:
+        console.say(f"  {name} (no original)")
 
 
 def _verified(store: Path, against: Path | None) -> dict[str, Any]:
@@ -199,7 +211,7 @@ def _looked_at(store: Path, against: Path | None) -> dict[str, Any]:
 
 @app.command()
 def info(
-    store: Store,
+    store: StorePath,
     *,
     dicom_json: Annotated[
         str | None, typer.Option(help="Print the data set of the file of this name.")
@@ -310,7 +322,7 @@ def _the_store(place: Path) -> Path:
     return found[0]
 
 
-def _originals(store: Any, folder: Path) -> dict[str, bytes]:
+def _originals(store: Store, folder: Path) -> dict[str, bytes]:
     """Return the SHA-256 that files are to have whose originals are there, by name."""
     found = {}
     for file in store.files:
