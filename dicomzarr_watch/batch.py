@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -71,7 +70,6 @@ def batch(
             verify=level,
             keep_reconstructed=keep_reconstructed,
             keep_encoded=keep_encoded,
-            threads=os.cpu_count() or 1,
         )
         for (drop, _), sources in sorted(series.items())
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -75,7 +76,7 @@ class Work:
     output: Path
     verify: Level = Level.EXACT
     keep_reconstructed: Path | None = None
-    threads: int = 2
+    threads: int = os.cpu_count() or 1
     findings: tuple[Finding, ...] = ()
     is_decoded: bool = True
     keep_encoded: KeepEncoded = KeepEncoded.ALWAYS

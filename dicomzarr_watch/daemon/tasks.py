@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Final
 
@@ -47,7 +46,6 @@ def _work(
         verify=settings.verify,
         keep_reconstructed=settings.keep_reconstructed,
         keep_encoded=settings.keep_encoded,
-        threads=os.cpu_count() or 1,
         findings=_findings(files, sources, settings),
         # a broken frame can end the process that decodes it: the last attempt does without
         is_decoded=not 1 < job.attempts == settings.max_attempts,
@@ -58,12 +56,14 @@ def _findings(
     files: Sequence[FileRow], sources: Sequence[Source], settings: Settings
 ) -> tuple[Finding, ...]:
     """Return what held the series up before it was taken for complete."""
+    found = []
     truncated = tuple(s.name for s, file in zip(sources, files, strict=True) if file.is_truncated)
-    held = Finding("held-while-truncated", truncated)
-    numbers = [n for file in files if (n := file.instance_number) is not None]
-    missing = gaps(numbers) if settings.gap_hold_s else ()
-    gap = Finding("gap-in-instance-numbers", detail=_runs(missing))
-    return (held,) * bool(truncated) + (gap,) * bool(missing)
+    if truncated:
+        found.append(Finding("held-while-truncated", truncated))
+    numbers = (file.instance_number for file in files if file.instance_number is not None)
+    if settings.gap_hold_s and (missing := gaps(numbers)):
+        found.append(Finding("gap-in-instance-numbers", detail=_runs(missing)))
+    return tuple(found)
 
 
 def _named(entries: Sequence[Entry]) -> dict[str, Entry]:
