@@ -182,8 +182,8 @@ class _Draft:
             if not self.work.is_decoded:
                 instances = [_undecoded(instance) for instance in instances]
             same = twins(self.sources, instances)
-        with decoding(_decoded_bytes(instances), self.work.threads) as place:
-            instances, plan, written, checked = self._proven(instances, same, place)
+        with decoding(_decoded_bytes(instances), self.work.threads) as decode_pool:
+            instances, plan, written, checked = self._proven(instances, same, decode_pool)
         found = (
             *self.work.findings,
             *self.transcoded.findings,
@@ -215,7 +215,7 @@ class _Draft:
         return receipt
 
     def _proven(
-        self, instances: list[Instance], same: Twins, place: Executor
+        self, instances: list[Instance], same: Twins, decode_pool: Executor
     ) -> tuple[list[Instance], Plan, Written, _Checked]:
         """Write and verify; once more with the files kept whole that did not come back.
 
@@ -224,7 +224,7 @@ class _Draft:
         is_second = False
         while True:
             try:
-                plan, written = self._written(instances, same, place)
+                plan, written = self._written(instances, same, decode_pool)
             except UndecodedError as error:  # each time fewer are tried
                 instances = [
                     i.not_viewed("not-decodable") if n in error.files else i
@@ -232,7 +232,7 @@ class _Draft:
                 ]
                 continue
             try:
-                checked = self._verified(plan, instances, written, place)
+                checked = self._verified(plan, instances, written, decode_pool)
             except RejectError:  # it cannot even be read; what was written is not on the disk
                 if is_second:
                     self._give_up(len(self.sources))
@@ -274,7 +274,7 @@ class _Draft:
         return worth(self.work.threads, size, len(self.sources))
 
     def _written(
-        self, instances: list[Instance], same: Twins, place: Executor
+        self, instances: list[Instance], same: Twins, decode_pool: Executor
     ) -> tuple[Plan, Written]:
         with self.clock("plan"):
             plan = layout.plan(instances, same.copies)
@@ -286,14 +286,14 @@ class _Draft:
                 self.sources,
                 instances,
                 threads=self._threads,
-                place=place,
+                decode_pool=decode_pool,
                 put=self.syncing.put_large,
                 progress=lambda count: self.progress("write", count),
             )
         return plan, written
 
     def _verified(
-        self, plan: Plan, instances: list[Instance], written: Written, place: Executor
+        self, plan: Plan, instances: list[Instance], written: Written, decode_pool: Executor
     ) -> _Checked:
         level = self.work.verify
         if level is Level.OFF:
@@ -306,7 +306,7 @@ class _Draft:
                 keep_in=self._kept_in(),
                 temporary=self.stage,
                 threads=self.work.threads,
-                place=place,
+                decode_pool=decode_pool,
                 progress=lambda count: self.progress("verify", count),
             )
         looks = Counter(self.transcoded.looks)

@@ -34,19 +34,19 @@ T = TypeVar("T")
 
 @contextmanager
 def decoding(sample_bytes: int, threads: int) -> Iterator[Executor]:
-    """Give a place to decode so many bytes of samples, up to `threads` frames at a time.
+    """Give an executor that decodes so many bytes of samples, `threads` frames at a time.
 
-    What is submitted there raises NotDecodedError if its process ends, RetryError if there can be
+    What is submitted to it raises NotDecodedError if its process ends, RetryError if there can be
     none.
     """
     if threads > 1 and sample_bytes >= WORTH_BYTES:
-        place: Executor = Processes(threads)
+        pool: Executor = Processes(threads)
     else:
-        place = ThreadPoolExecutor(threads, "decode")
+        pool = ThreadPoolExecutor(threads, "decode")
     try:
-        yield place
+        yield pool
     finally:
-        place.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 class Processes(Executor):

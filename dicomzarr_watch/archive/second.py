@@ -55,12 +55,12 @@ def second_look(
     stored: Iterator[Samples],
     file: StoredFile,
     content: IO[bytes],
-    place: Executor,
+    decode_pool: Executor,
     templates: Templates,
 ) -> list[Asked]:
     """Compare the stored frames of one file with its pixels, seen anew; the worst look counts.
 
-    content: the file, rebuilt. At most a few frames wait to be compared in `place`.
+    content: the file, rebuilt. At most a few frames wait to be compared in `decode_pool`.
     templates: what is known of the headers of files before this one.
     """
     run, data = read_frames(content, templates)
@@ -74,20 +74,20 @@ def second_look(
     asked: deque[Asked] = deque()
     known = Look.AGREES
     for encoded in encoded_frames(content, run):
-        asked.append(_ask(_block(stored, run.format.frames_together), encoded, run, place))
+        asked.append(_ask(_block(stored, run.format.frames_together), encoded, run, decode_pool))
         if len(asked) > _AHEAD:
             known = worst([known, asked.popleft()()])
     return [lambda: known, *asked]
 
 
-def _ask(stored: Samples, encoded: bytes, run: FrameRun, place: Executor) -> Asked:
-    future = place.submit(compared, stored, encoded, run)
+def _ask(stored: Samples, encoded: bytes, run: FrameRun, decode_pool: Executor) -> Asked:
+    future = decode_pool.submit(compared, stored, encoded, run)
 
     def look() -> Look:
         try:
             return future.result()
         except NotDecodedError:  # the other decoder ended its process
-            again = place.submit(_unopposed, stored, encoded, run)
+            again = decode_pool.submit(_unopposed, stored, encoded, run)
         try:
             return again.result()
         except NotDecodedError:

@@ -65,7 +65,7 @@ def verdict(
     keep_in: Path | None = None,
     temporary: Path | None = None,
     threads: int = THREADS,
-    place: Executor | None = None,
+    decode_pool: Executor | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Verdict:
     """Rebuild every file and compare; look again at frames that have no inverse.
@@ -75,7 +75,7 @@ def verdict(
     expected: name to SHA-256 of the original; without it the store's own hashes are used, with
     it they must agree as well, and no file may be missing or too many.
     keep_in: a folder to leave the rebuilt files in. temporary: one for large files that are looked
-    at again; the system's without it. place: where frames are decoded.
+    at again; the system's without it. decode_pool: where frames are decoded.
     """
     names = {file.name for file in store.files}
     odd = [] if expected is None else sorted(names ^ expected.keys())
@@ -83,12 +83,12 @@ def verdict(
     wanted = {f.name: f.sha256 for f in store.files} if expected is None else expected
     whole = list(store.batches(store.files))
     with ExitStack() as stack:
-        if place is None:
+        if decode_pool is None:
             size = sum(store.sample_bytes(f) for f in store.files if f.is_kept_twice)
-            place = stack.enter_context(decoding(size, threads))
+            decode_pool = stack.enter_context(decoding(size, threads))
         rebuilding = stack.enter_context(pool(min(_many(threads), len(whole)), "rebuild"))
         spill = None if temporary is None else os.fspath(temporary)
-        check = partial(_checked, store, wanted, keep_in, place, temporary=spill)
+        check = partial(_checked, store, wanted, keep_in, decode_pool, temporary=spill)
         checked = rebuilding.map(check, whole)
         for found in chain.from_iterable(checked):
             if not found.is_same or found.look is Look.WRONG:
@@ -120,7 +120,7 @@ def _checked(
     store: Store,
     wanted: Mapping[str, bytes],
     keep_in: Path | None,
-    place: Executor,
+    decode_pool: Executor,
     files: Sequence[StoredFile],
     *,
     temporary: str | None,
@@ -137,7 +137,7 @@ def _checked(
                 is_same = sha256 == file.sha256 == wanted.get(file.name)
                 own = islice(stored, file.frame_count if file.is_kept_twice else 0)
                 is_asked = file.is_kept_twice and is_same
-                asked = second_look(own, file, content, place, templates) if is_asked else ()
+                asked = second_look(own, file, content, decode_pool, templates) if is_asked else ()
                 deque(own, maxlen=0)  # those of the next file stand behind
                 found.append((file, is_same, asked))
     return [

@@ -58,13 +58,13 @@ def write(
     instances: Sequence[Instance],
     *,
     threads: int,
-    place: Executor,
+    decode_pool: Executor,
     put: Put,
     progress: Progress,
 ) -> Written:
     """Write the whole store into the new folder `store`; `put` is told of each large file.
 
-    place: where encoded frames are decoded.
+    decode_pool: where encoded frames are decoded.
 
     Raises UndecodedError if frames of some files cannot be decoded; the store is of no use then.
     """
@@ -81,7 +81,9 @@ def write(
     with ExitStack() as stack:
         pool = pool_of(threads, "take")
         stack.callback(pool.shutdown, cancel_futures=True)
-        writing = _Writing(store, plan, pool=pool, place=place, put=put, limit=_AHEAD * threads)
+        writing = _Writing(
+            store, plan, pool=pool, decode_pool=decode_pool, put=put, limit=_AHEAD * threads
+        )
         stack.callback(writing.close)
         for n in plan.files:
             writing.file(n, sources[n], instances[n], plan.planes.get(n, ()))
@@ -126,7 +128,14 @@ class _Writing:
     """The store while its files go in, one after the other."""
 
     def __init__(
-        self, store: Path, plan: Plan, *, pool: Executor, place: Executor, put: Put, limit: int
+        self,
+        store: Path,
+        plan: Plan,
+        *,
+        pool: Executor,
+        decode_pool: Executor,
+        put: Put,
+        limit: int,
     ) -> None:
         self.headers = BlobWriter(store / layout.DICOM_GROUP / "headers", pool, put)
         self.residue = BlobWriter(store / layout.DICOM_GROUP / "residue", pool, put)
@@ -139,7 +148,7 @@ class _Writing:
         self._store = store
         self._images = plan.images
         self._pool = pool
-        self._place = place
+        self._decode_pool = decode_pool
         self._put = put
         self._limit = limit
         self._coming: deque[_Coming] = deque()
@@ -200,7 +209,7 @@ class _Writing:
             stream.seek(run.start)
             try:
                 for frame in encoded_frames(stream, run):
-                    future = self._place.submit(see, frame, run)
+                    future = self._decode_pool.submit(see, frame, run)
                     self._await(number, future, places, run.format.frames_together)
             except NotDecodedError:
                 self.undecoded.add(number)
