@@ -8,13 +8,12 @@ for each thread are in memory.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from dicomzarr_watch.archive import layout, ome
 from dicomzarr_watch.archive.blob import BlobWriter, create_blob
@@ -34,10 +33,10 @@ from dicomzarr_watch.archive.piece import (
 )
 from dicomzarr_watch.archive.shard import Put, ShardFile
 from dicomzarr_watch.archive.tables import Written, create_tables
-from dicomzarr_watch.archive.threads import pool as pool_of
+from dicomzarr_watch.archive.threads import pool
 from dicomzarr_watch.archive.work import Source, opened
 from dicomzarr_watch.dicom.fragments import encoded_frames
-from dicomzarr_watch.dicom.frames import FrameRun
+from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat
 from dicomzarr_watch.dicom.instance import Instance, read_frames
 from dicomzarr_watch.dicom.part10 import DEFLATED
 from dicomzarr_watch.dicom.pixels import NotDecodedError
@@ -78,17 +77,11 @@ def write(
         if image.group:
             write_group(store / image.group, ome.image_attributes(image))
         create_image(store, image)
-    with ExitStack() as stack:
-        pool = pool_of(threads, "take")
-        stack.callback(pool.shutdown, cancel_futures=True)
-        writing = _Writing(
-            store, plan, pool=pool, decode_pool=decode_pool, put=put, limit=_AHEAD * threads
-        )
-        stack.callback(writing.close)
+    with _Writing(store, plan, threads, decode_pool, put) as writing:
         for n in plan.files:
             writing.file(n, sources[n], instances[n], plan.planes.get(n, ()))
             progress(instances[n].size)
-        writing.settle()
+        writing.drain()
         if writing.undecoded:
             raise UndecodedError(frozenset(writing.undecoded))
         for n in sorted(writing.unlike):
@@ -128,17 +121,11 @@ class _Writing:
     """The store while its files go in, one after the other."""
 
     def __init__(
-        self,
-        store: Path,
-        plan: Plan,
-        *,
-        pool: Executor,
-        decode_pool: Executor,
-        put: Put,
-        limit: int,
+        self, store: Path, plan: Plan, threads: int, decode_pool: Executor, put: Put
     ) -> None:
-        self.headers = BlobWriter(store / layout.DICOM_GROUP / "headers", pool, put)
-        self.residue = BlobWriter(store / layout.DICOM_GROUP / "residue", pool, put)
+        self._pool = pool(threads, "pieces")
+        self.headers = BlobWriter(store / layout.DICOM_GROUP / "headers", self._pool, put)
+        self.residue = BlobWriter(store / layout.DICOM_GROUP / "residue", self._pool, put)
         self.sha256: dict[int, bytes] = {}
         self.header_at: dict[int, int] = {}
         self.kept_at: dict[int, int] = {}
@@ -147,12 +134,20 @@ class _Writing:
         self.undecoded: set[int] = set()
         self._store = store
         self._images = plan.images
-        self._pool = pool
         self._decode_pool = decode_pool
         self._put = put
-        self._limit = limit
+        self._limit = _AHEAD * threads
         self._coming: deque[_Coming] = deque()
         self._shards: dict[tuple[int, str], ShardFile] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of what an error left open."""
+        self._pool.shutdown(cancel_futures=True)
+        for shard in self._shards.values():
+            shard.close()
 
     def file(
         self, number: int, source: Source, instance: Instance, planes: Sequence[tuple[int, int]]
@@ -160,25 +155,16 @@ class _Writing:
         """Take one file in, whole."""
         run = instance.frames if isinstance(instance.frames, FrameRun) else None
         places = iter(planes)
-        turn = Turn.first()
-        for piece in pieces(instance):
-            future = self._pool.submit(take, source, piece, run.format if run else None, turn)
-            self._await(number, future, places, piece.frames)
-            turn = turn.next()
+        self._read(number, source, pieces(instance), run.format if run else None, places)
         if run is not None and run.encoding:
             self._see(number, source, run, places)
 
     def keep_pixels(self, number: int, source: Source, instance: Instance) -> None:
         """Keep a file's pixel bytes beside its frames, which do not give them back."""
-        turn = Turn.first()
-        for piece in pixel_pieces(instance):
-            future = self._pool.submit(take, source, piece, None, turn)
-            self._await(number, future, iter(()), 0)
-            turn = turn.next()
-        self.settle()
+        self._read(number, source, pixel_pieces(instance))
 
-    def settle(self, most: int = 0) -> None:
-        """Write what has been taken in, in order, until at most so much is under way."""
+    def drain(self, most: int = 0) -> None:
+        """Write what has been read, in order, until at most so many pieces are under way."""
         while len(self._coming) > most:
             coming = self._coming.popleft()
             try:
@@ -188,15 +174,25 @@ class _Writing:
 
     def finish(self) -> None:
         """Write the last pieces; every shard is full then."""
+        self.drain()
         self.headers.finish()
         self.residue.finish()
         if self._shards:
             raise RuntimeError("a shard lacks planes")
 
-    def close(self) -> None:
-        """Let files go that an error left open."""
-        for shard in self._shards.values():
-            shard.close()
+    def _read(
+        self,
+        number: int,
+        source: Source,
+        found: Iterable[Piece],
+        seen_as: PixelFormat | None = None,
+        places: Iterable[tuple[int, int]] = (),
+    ) -> None:
+        turn = Turn.first()
+        for piece in found:
+            future = self._pool.submit(take, source, piece, seen_as, turn)
+            self._await(number, future, places, piece.frames)
+            turn = turn.next()
 
     def _see(
         self, number: int, source: Source, run: FrameRun, places: Iterator[tuple[int, int]]
@@ -228,11 +224,11 @@ class _Writing:
         self,
         number: int,
         taken: Future[Taken],
-        places: Iterator[tuple[int, int]],
+        places: Iterable[tuple[int, int]],
         frames: int,
     ) -> None:
         self._coming.append(_Coming(number, taken, tuple(islice(places, frames))))
-        self.settle(self._limit)
+        self.drain(self._limit)
 
     def _write(self, number: int, taken: Taken, places: Sequence[tuple[int, int]]) -> None:
         self.header_at.setdefault(number, self.headers.size)
