@@ -23,7 +23,7 @@ import zarr
 from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from dicomzarr_watch.archive import layout
-from dicomzarr_watch.archive.threads import settled
+from dicomzarr_watch.archive.threads import resolved
 from dicomzarr_watch.errors import RejectError
 
 _PIECE_BYTES: Final = 8 << 20
@@ -141,7 +141,7 @@ class _Here(asyncio.SelectorEventLoop):
         *args: *Ts,
     ) -> asyncio.Future[T]:
         """Call a function and return what came of it."""
-        return settled(self.create_future(), partial(func, *args))
+        return resolved(self.create_future(), partial(func, *args))
 
 
 _RESTING: Final[deque[_Here]] = deque()

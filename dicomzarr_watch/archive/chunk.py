@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,27 +21,21 @@ _BLOCK_BYTES: Final = 512 << 10
 _BLOSC: Final = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE, blocksize=_BLOCK_BYTES)
 
 
-@dataclass(frozen=True, slots=True)
-class Chunks:
-    """Compressed frames that stand together; is_like if they give the bytes of the file back."""
-
-    chunks: tuple[bytes, ...]
-    is_like: bool
-
-
-def encoded(data: memoryview, pixel_format: PixelFormat, count: int) -> Chunks:
-    """See the bytes as so many frames and compress each.
+def encoded(
+    data: memoryview, pixel_format: PixelFormat, count: int
+) -> tuple[tuple[bytes, ...], bool]:
+    """See the bytes as so many frames and compress each; tell whether these give the bytes back.
 
     The bits that fill the last byte may be enough for another frame; they are none.
     """
     frames = view(data, pixel_format)[:count]
-    return Chunks(_compressed(frames, pixel_format), is_verbatim(frames, data, pixel_format))
+    return _compressed(frames, pixel_format), is_verbatim(frames, data, pixel_format)
 
 
 def decoded(frame: bytes, run: FrameRun) -> tuple[tuple[bytes, ...], bool]:
-    """Decode one stored frame and compress what it shows; raises NotDecodedError.
+    """Decode one stored frame and compress what it shows; tell whether by the first decoder.
 
-    Tells as well whether that was the first decoder.
+    Raises NotDecodedError.
     """
     samples, is_by_first = seen(frame, run)
     return _compressed(samples, run.format), is_by_first

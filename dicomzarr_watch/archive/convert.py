@@ -344,7 +344,7 @@ class _Draft:
             plan,
             dict(enumerate(instances)),
             {n: source.path for n, source in enumerate(self.sources)},
-            {n for n, source in enumerate(self.sources) if source.name in written.unlike},
+            {n for n, source in enumerate(self.sources) if source.name in written.not_verbatim},
         )
         odd = {
             self.sources[frame.file].name

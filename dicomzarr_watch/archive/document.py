@@ -106,8 +106,8 @@ def findings(
         if isinstance(tiling, NoTiling) and tiling.reason:
             odd.setdefault(tiling.reason, []).append(sources[number].name)
     found = [Finding(code, tuple(names)) for code, names in sorted(odd.items())]
-    if written.unlike:
-        found.append(Finding("unused-bits-carry-data", written.unlike))
+    if written.not_verbatim:
+        found.append(Finding("unused-bits-carry-data", written.not_verbatim))
     if written.by_others:
         found.append(Finding("first-decoder-failed", written.by_others))
     found += [

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
-from dicomzarr_watch.archive.chunk import Chunks, decoded, encoded
+from dicomzarr_watch.archive.chunk import decoded, encoded
 from dicomzarr_watch.archive.work import Source, opened
 from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat, stored_bytes
 from dicomzarr_watch.dicom.instance import Instance
@@ -59,18 +59,18 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Parts:
     """What a piece holds, as it is to be written.
 
     residue: None where nothing of the piece is residue, not even no bytes. chunks: the compressed
-    frames; is_like if they give the bytes of the file back, is_by_first if none was decoded by
-    another decoder than the first. sha256: of the whole file, with its last piece.
+    frames. is_verbatim: whether they give the bytes of the file back. is_by_first: whether the
+    first decoder could read them. sha256: of the whole file, with its last piece.
     """
 
     header: bytes = b""
     residue: bytes | None = None
     chunks: tuple[bytes, ...] = ()
-    is_like: bool = True
+    is_verbatim: bool = True
     is_by_first: bool = True
     sha256: bytes = b""
 
@@ -146,10 +146,10 @@ class Turn:
         return Turn(self.after)
 
 
-def take(source: Source, piece: Piece, seen_as: PixelFormat | None, turn: Turn) -> Taken:
+def read(source: Source, piece: Piece, seen_as: PixelFormat | None, turn: Turn) -> Parts:
     """Read a piece, hash it in its turn, and compress its frames; raises what `opened` raises."""
     try:
-        data = _read(source, piece)
+        data = _content(source, piece)
         digest = turn.before.result()
         digest.update(data)
     except BaseException as error:
@@ -159,34 +159,37 @@ def take(source: Source, piece: Piece, seen_as: PixelFormat | None, turn: Turn) 
     return replace(cut(data, piece, seen_as), sha256=digest.digest() if piece.is_last else b"")
 
 
-def cut(data: memoryview, piece: Piece, seen_as: PixelFormat | None) -> Taken:
+def cut(data: memoryview, piece: Piece, seen_as: PixelFormat | None) -> Parts:
     """Cut the bytes of a piece into what goes where."""
     found: dict[Part, list[memoryview]] = {part: [] for part in Part}
-    frames: list[Chunks] = []
+    chunks: list[bytes] = []
+    are_verbatim = True
     at = 0
     for span in piece.spans:
         own = data[at : at + span.size]
         at += span.size
         if seen_as is not None and span.part is Part.FRAMES:
-            frames.append(encoded(own, seen_as, span.frames))
+            frames, is_verbatim = encoded(own, seen_as, span.frames)
+            chunks += frames
+            are_verbatim = are_verbatim and is_verbatim
         else:
             found[span.part].append(own)
     residue = found[Part.RESIDUE]
-    return Taken(
+    return Parts(
         header=b"".join(found[Part.HEADER]),
         residue=b"".join(residue) if residue else None,
-        chunks=tuple(chunk for seen in frames for chunk in seen.chunks),
-        is_like=all(seen.is_like for seen in frames),
+        chunks=tuple(chunks),
+        is_verbatim=are_verbatim,
     )
 
 
-def see(frame: bytes, run: FrameRun) -> Taken:
+def see(frame: bytes, run: FrameRun) -> Parts:
     """Decode one stored frame and compress what it shows; raises NotDecodedError."""
     chunks, is_by_first = decoded(frame, run)
-    return Taken(chunks=chunks, is_by_first=is_by_first)
+    return Parts(chunks=chunks, is_by_first=is_by_first)
 
 
-def _read(source: Source, piece: Piece) -> memoryview:
+def _content(source: Source, piece: Piece) -> memoryview:
     """Read a piece into this thread's buffer, which holds it until the thread reads the next."""
     data = _BUFFERS.of(piece.size)
     with opened(source) as stream:

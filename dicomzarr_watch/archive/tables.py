@@ -23,14 +23,14 @@ class Written:
 
     header_offsets: where each file's header starts in the headers.
     residue_offsets: where its pixels, or all of it, start in the residue; -1 if they do not.
-    unlike: names of the files whose frames could not be seen without loss, kept in residue too.
+    not_verbatim: names of files whose frames do not give their bytes back, kept in residue too.
     by_others: names of those with frames that the first decoder could not read.
     """
 
     sha256: tuple[bytes, ...]
     header_offsets: tuple[int, ...]
     residue_offsets: tuple[int, ...]
-    unlike: tuple[str, ...]
+    not_verbatim: tuple[str, ...]
     by_others: tuple[str, ...]
 
 

@@ -33,10 +33,10 @@ class Here(Executor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call a function and return what came of it."""
-        return settled(Future(), partial(fn, *args, **kwargs))
+        return resolved(Future(), partial(fn, *args, **kwargs))
 
 
-def settled(future: F, call: Callable[[], object]) -> F:
+def resolved(future: F, call: Callable[[], object]) -> F:
     """Call a function and have a future, of threads or of a loop, bear what came of it."""
     try:
         future.set_result(call())

@@ -52,18 +52,18 @@ def testify(
     plan: Plan,
     instances: Mapping[int, Instance],
     paths: Mapping[int, Path],
-    unlike: Collection[int],
+    not_verbatim: Collection[int],
 ) -> Testimony:
     """Compare every image with what SimpleITK reads from the sources.
 
     instances, paths: by number of the instance in the plan.
-    unlike: numbers of files whose frames are seen without some of their bits.
+    not_verbatim: numbers of files whose frames are seen without some of their bits.
     """
     agree: list[str] = []
     silent: dict[str, str] = {}
     differ: dict[str, str] = {}
     for number, image in enumerate(plan.images):
-        reason = _not_comparable(image, instances, unlike)
+        reason = _not_comparable(image, instances, not_verbatim)
         if reason:
             silent[image.path] = reason
             continue
@@ -84,7 +84,7 @@ def testify(
 
 
 def _not_comparable(
-    image: ImagePlan, instances: Mapping[int, Instance], unlike: Collection[int]
+    image: ImagePlan, instances: Mapping[int, Instance], not_verbatim: Collection[int]
 ) -> str:
     found = image.image
     files = {frame.file for frame in found.frames}
@@ -98,7 +98,7 @@ def _not_comparable(
         ),
         "single-bit pixels": pixels.is_packed,
         "64-bit samples": pixels.bits == 64,
-        "unused bits carry data": any(file in unlike for file in files),
+        "unused bits carry data": any(file in not_verbatim for file in files),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 

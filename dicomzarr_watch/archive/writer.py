@@ -21,15 +21,15 @@ from dicomzarr_watch.archive.chunk import create_image
 from dicomzarr_watch.archive.layout import Plan
 from dicomzarr_watch.archive.node import write_group
 from dicomzarr_watch.archive.piece import (
+    Parts,
     Piece,
-    Taken,
     Turn,
     cut,
     frame_spans,
     pieces,
     pixel_pieces,
+    read,
     see,
-    take,
 )
 from dicomzarr_watch.archive.shard import Put, ShardFile
 from dicomzarr_watch.archive.tables import Written, create_tables
@@ -84,7 +84,7 @@ def write(
         writing.drain()
         if writing.undecoded:
             raise UndecodedError(frozenset(writing.undecoded))
-        for n in sorted(writing.unlike):
+        for n in sorted(writing.not_verbatim):
             writing.keep_pixels(n, sources[n], instances[n])
         writing.finish()
     create_blob(writing.headers)
@@ -93,7 +93,7 @@ def write(
         tuple(writing.sha256[n] for n in plan.files),
         tuple(writing.header_at[n] for n in plan.files),
         tuple(writing.kept_at.get(n, -1) for n in plan.files),
-        tuple(sources[n].name for n in sorted(writing.unlike)),
+        tuple(sources[n].name for n in sorted(writing.not_verbatim)),
         tuple(sources[n].name for n in sorted(writing.by_others)),
     )
     create_tables(dicom, plan, sources, instances, written)
@@ -113,7 +113,7 @@ class _Coming:
     """A piece of a file that is worked off, and where its frames go."""
 
     number: int
-    taken: Future[Taken]
+    parts: Future[Parts]
     places: Sequence[tuple[int, int]]
 
 
@@ -129,7 +129,7 @@ class _Writing:
         self.sha256: dict[int, bytes] = {}
         self.header_at: dict[int, int] = {}
         self.kept_at: dict[int, int] = {}
-        self.unlike: set[int] = set()
+        self.not_verbatim: set[int] = set()
         self.by_others: set[int] = set()
         self.undecoded: set[int] = set()
         self._store = store
@@ -168,7 +168,7 @@ class _Writing:
         while len(self._coming) > most:
             coming = self._coming.popleft()
             try:
-                self._write(coming.number, coming.taken.result(), coming.places)
+                self._write(coming.number, coming.parts.result(), coming.places)
             except NotDecodedError:
                 self.undecoded.add(coming.number)
 
@@ -190,7 +190,7 @@ class _Writing:
     ) -> None:
         turn = Turn.first()
         for piece in found:
-            future = self._pool.submit(take, source, piece, seen_as, turn)
+            future = self._pool.submit(read, source, piece, seen_as, turn)
             self._await(number, future, places, piece.frames)
             turn = turn.next()
 
@@ -223,26 +223,26 @@ class _Writing:
     def _await(
         self,
         number: int,
-        taken: Future[Taken],
+        parts: Future[Parts],
         places: Iterable[tuple[int, int]],
         frames: int,
     ) -> None:
-        self._coming.append(_Coming(number, taken, tuple(islice(places, frames))))
+        self._coming.append(_Coming(number, parts, tuple(islice(places, frames))))
         self.drain(self._limit)
 
-    def _write(self, number: int, taken: Taken, places: Sequence[tuple[int, int]]) -> None:
+    def _write(self, number: int, parts: Parts, places: Sequence[tuple[int, int]]) -> None:
         self.header_at.setdefault(number, self.headers.size)
-        self.headers.append(taken.header)
-        if taken.residue is not None:
+        self.headers.append(parts.header)
+        if parts.residue is not None:
             self.kept_at.setdefault(number, self.residue.size)
-            self.residue.append(taken.residue)
-        if taken.sha256:
-            self.sha256[number] = taken.sha256
-        if not taken.is_like and number not in self.kept_at:
-            self.unlike.add(number)
-        if not taken.is_by_first:
+            self.residue.append(parts.residue)
+        if parts.sha256:
+            self.sha256[number] = parts.sha256
+        if not parts.is_verbatim and number not in self.kept_at:
+            self.not_verbatim.add(number)
+        if not parts.is_by_first:
             self.by_others.add(number)
-        for (image, plane), chunk in zip(places, taken.chunks, strict=True):
+        for (image, plane), chunk in zip(places, parts.chunks, strict=True):
             self._put_plane(image, plane, chunk)
 
     def _put_plane(self, number: int, plane: int, chunk: bytes) -> None:

@@ -25,7 +25,7 @@ from archive_cases import (
 
 from dicomzarr_watch.archive import piece
 from dicomzarr_watch.archive.convert import convert
-from dicomzarr_watch.archive.piece import Part, Turn, pieces, pixel_pieces, take
+from dicomzarr_watch.archive.piece import Part, Turn, pieces, pixel_pieces, read
 from dicomzarr_watch.archive.work import Source, Work, opened
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance, read_header
@@ -71,7 +71,7 @@ def test_what_is_taken_from_pieces_is_all_of_the_file(
         turn, taken = Turn.first(), []
         for one in pieces(instance):
             seen_as = instance.frames.format if isinstance(instance.frames, FrameRun) else None
-            taken.append(take(source, one, seen_as, turn))
+            taken.append(read(source, one, seen_as, turn))
             turn = turn.next()
         head, end = instance.head_bytes, instance.head_bytes + instance.pixel_bytes
         assert b"".join(t.header for t in taken) == content[:head] + content[end:]
@@ -115,7 +115,7 @@ def test_all_pieces_of_a_file_that_changed_say_so_and_none_waits_for_ever(
     with ThreadPoolExecutor(2) as pool:
         futures = []
         for one in pieces(instance):
-            futures.append(pool.submit(take, multi_frame, one, instance.frames.format, turn))
+            futures.append(pool.submit(read, multi_frame, one, instance.frames.format, turn))
             turn = turn.next()
     for future in futures:
         assert isinstance(future.exception(timeout=60), SourceChangedError)
@@ -124,7 +124,7 @@ def test_all_pieces_of_a_file_that_changed_say_so_and_none_waits_for_ever(
 def test_a_file_that_ends_early_is_said_to_have_changed(multi_frame: Source) -> None:
     one = piece.Piece(0, (piece.Span(Part.HEADER, multi_frame.identity.size + 1),))
     with pytest.raises(SourceChangedError, match="a shorter file"):
-        take(multi_frame, one, None, Turn.first())
+        read(multi_frame, one, None, Turn.first())
 
 
 def test_a_file_in_many_pieces_is_archived_and_restored(
