@@ -31,7 +31,6 @@ from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance, read_header, read_series
 from dicomzarr_watch.dicom.model import Elements
-from dicomzarr_watch.dicom.part10 import DEFLATED
 from dicomzarr_watch.errors import RejectError, from_output_error
 from dicomzarr_watch.identity import Identity
 
@@ -378,15 +377,14 @@ class _Draft:
 def _decoded_bytes(instances: Sequence[Instance]) -> int:
     """Return how many bytes of samples decoders have to make."""
     runs = [i.frames for i in instances if isinstance(i.frames, FrameRun)]
-    encoded = [run for run in runs if run.encoding not in ("", DEFLATED)]
-    return sum(run.count * run.format.view_bytes for run in encoded)
+    return sum(run.count * run.format.view_bytes for run in runs if run.needs_decoder)
 
 
 def _undecoded(instance: Instance) -> Instance:
     """Leave an instance unseen that only a decoder could see."""
     run = instance.frames
-    needs_decoder = isinstance(run, FrameRun) and run.encoding not in ("", DEFLATED)
-    return instance.not_viewed("not-decoded") if needs_decoder else instance
+    is_encoded = isinstance(run, FrameRun) and run.needs_decoder
+    return instance.not_viewed("not-decoded") if is_encoded else instance
 
 
 def _size(folder: Path) -> int:

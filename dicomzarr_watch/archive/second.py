@@ -23,7 +23,6 @@ from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.fragments import encoded_frames
 from dicomzarr_watch.dicom.frames import FrameRun, Samples, stored_bytes, view
 from dicomzarr_watch.dicom.instance import read_frames
-from dicomzarr_watch.dicom.part10 import DEFLATED
 from dicomzarr_watch.dicom.pixels import (
     ROUNDED,
     NotDecodedError,
@@ -66,7 +65,7 @@ def second_look(
     run, data = read_frames(content, templates)
     if not isinstance(run, FrameRun) or run.count != file.frame_count:
         return [lambda: Look.WRONG]
-    if not run.encoding or run.encoding == DEFLATED:
+    if not run.needs_decoder:
         source = io.BytesIO(data) if run.encoding else content
         look = Look.AGREES if _is_same(stored, _seen(source, run)) else Look.WRONG
         return [lambda: look]

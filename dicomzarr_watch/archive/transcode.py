@@ -24,7 +24,6 @@ from dicomzarr_watch.dicom.fragments import encoded_frames, holds_more
 from dicomzarr_watch.dicom.frames import FrameRun, Samples, verbatim
 from dicomzarr_watch.dicom.instance import Header, read_header
 from dicomzarr_watch.dicom.native import native_head
-from dicomzarr_watch.dicom.part10 import DEFLATED
 from dicomzarr_watch.dicom.pixels import LOSSY, NotDecodedError, decode, has_other_bits
 from dicomzarr_watch.identity import Identity
 
@@ -65,7 +64,7 @@ def _native(source: Source, keep: KeepEncoded, path: Path) -> tuple[Source, Look
     with opened(source) as stream:
         header = read_header(stream)
         run = header.instance.frames
-        if not isinstance(run, FrameRun) or run.encoding in ("", DEFLATED):
+        if not isinstance(run, FrameRun) or not run.needs_decoder:
             return None
         if keep is KeepEncoded.LOSSY and run.encoding in LOSSY:
             return None

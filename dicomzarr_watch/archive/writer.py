@@ -38,7 +38,6 @@ from dicomzarr_watch.archive.work import Source, opened
 from dicomzarr_watch.dicom.fragments import encoded_frames
 from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat
 from dicomzarr_watch.dicom.instance import Instance, read_frames
-from dicomzarr_watch.dicom.part10 import DEFLATED
 from dicomzarr_watch.dicom.pixels import NotDecodedError
 
 Progress = Callable[[int], None]
@@ -199,7 +198,7 @@ class _Writing:
     ) -> None:
         """See what is kept encoded; what cannot be decoded is told at the end, for all files."""
         with opened(source) as stream:
-            if run.encoding == DEFLATED:
+            if not run.needs_decoder:
                 self._see_inflated(number, read_frames(stream)[1], run, places)
                 return
             stream.seek(run.start)

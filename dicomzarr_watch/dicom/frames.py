@@ -142,6 +142,11 @@ class FrameRun:
     stored_bytes: int
     encoding: str = ""
 
+    @property
+    def needs_decoder(self) -> bool:
+        """Whether the frames are encoded each by itself, and not as they are or inflated."""
+        return self.encoding not in ("", DEFLATED)
+
 
 @dataclass(frozen=True, slots=True)
 class NoFrames:

@@ -17,7 +17,6 @@ from dicomzarr_watch.dicom.fragments import encoded_frames
 from dicomzarr_watch.dicom.frames import FrameRun, verbatim
 from dicomzarr_watch.dicom.instance import Header, read_header
 from dicomzarr_watch.dicom.native import native_head
-from dicomzarr_watch.dicom.part10 import DEFLATED
 from dicomzarr_watch.dicom.pixels import NotDecodedError, decode
 
 OF_THE_ENCODING = {
@@ -38,7 +37,7 @@ def _header(path: Path) -> Header:
 def _is_encoded(path: Path) -> bool:
     """Tell whether there are encoded frames that can be decoded."""
     run = _header(path).instance.frames
-    if not isinstance(run, FrameRun) or run.encoding in ("", DEFLATED):
+    if not isinstance(run, FrameRun) or not run.needs_decoder:
         return False
     try:
         _decoded(path, run)

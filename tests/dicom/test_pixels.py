@@ -38,7 +38,6 @@ from dicomzarr_watch.dicom import pixels
 from dicomzarr_watch.dicom.fragments import encoded_frames
 from dicomzarr_watch.dicom.frames import FrameRun, Samples
 from dicomzarr_watch.dicom.instance import read_header
-from dicomzarr_watch.dicom.part10 import DEFLATED
 from dicomzarr_watch.dicom.pixels import (
     DEFLATED_FRAMES,
     HTJ2K,
@@ -89,7 +88,7 @@ def encoded_files() -> list[Path]:
     found = []
     for path in pydicom_files():
         run = read_header(BytesIO(path.read_bytes())).instance.frames
-        if isinstance(run, FrameRun) and run.encoding not in {"", DEFLATED}:
+        if isinstance(run, FrameRun) and run.needs_decoder:
             found.append(path)
     return found
 

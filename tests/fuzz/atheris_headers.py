@@ -32,7 +32,6 @@ with atheris.instrument_imports(include=["dicomzarr_watch", "pydicom.encaps"]):
     from dicomzarr_watch.dicom.frames import FrameRun, is_verbatim, stored_bytes, view
     from dicomzarr_watch.dicom.instance import Header, Instance, read_header
     from dicomzarr_watch.dicom.model import Elements
-    from dicomzarr_watch.dicom.part10 import DEFLATED
     from dicomzarr_watch.dicom.pixels import NotDecodedError, decode, decoders
     from dicomzarr_watch.intake.peek import Kind, peek
 
@@ -55,7 +54,7 @@ def corpus(folder: Path, *, decoded: bool) -> None:
 
 def _is_encoded(content: bytes) -> bool:
     frames = read_header(io.BytesIO(content)).instance.frames
-    return isinstance(frames, FrameRun) and frames.encoding not in ("", DEFLATED)
+    return isinstance(frames, FrameRun) and frames.needs_decoder
 
 
 def neighbours() -> list[Instance]:
@@ -97,7 +96,7 @@ def _see(header: Header, run: FrameRun, content: bytes, *, decoded: bool) -> Non
     pixels = run.format
     if pixels.view_bytes * pixels.tiles**2 > FRAME_LIMIT_BYTES:
         return
-    if run.encoding in ("", DEFLATED):
+    if not run.needs_decoder:
         source = header.data if run.encoding else content
         for start in range(0, min(run.count, FRAMES_LIMIT), pixels.block_frames):
             count = min(pixels.block_frames, run.count - start)
