@@ -220,32 +220,28 @@ class _Draft:
 
         A store that cannot be read back is written once more as it was.
         """
-        is_second = False
-        while True:
-            try:
-                plan, written = self._written(instances, same, decode_pool)
-            except UndecodedError as error:  # each time fewer are tried
-                instances = [
-                    i.not_viewed("not-decodable") if n in error.files else i
-                    for n, i in enumerate(instances)
-                ]
-                continue
+        odd_files = 0
+        for _ in range(2):
+            instances, plan, written = self._written(instances, same, decode_pool)
             try:
                 checked = self._verified(plan, instances, written, decode_pool)
             except RejectError:  # it cannot even be read; what was written is not on the disk
-                if is_second:
-                    self._give_up(len(self.sources))
-                is_second = True
+                odd_files = len(self.sources)
                 continue
             if not checked.odd:
                 return instances, plan, written, checked
-            if is_second:
-                self._give_up(len(checked.odd))
-            is_second = True
+            odd_files = len(checked.odd)
             instances = [
                 i.kept_whole("view-did-not-verify") if s.name in checked.odd else i
                 for s, i in zip(self.sources, instances, strict=True)
             ]
+        publish.keep_evidence(self.stage / "new", self.work.output, self.work.drop, self.folder)
+        raise RejectError(
+            "verification-failed",
+            expected="every file to come back byte for byte",
+            found=f"{odd_files} that did not",
+            todo=f"look at {publish.EVIDENCE} in the output and check memory and disk",
+        )
 
     def _repeated(self, same: Twins) -> tuple[Finding, ...]:
         same_bytes = sorted(same.copies.keys() - set(same.unlike))
@@ -274,22 +270,31 @@ class _Draft:
 
     def _written(
         self, instances: list[Instance], same: Twins, decode_pool: Executor
-    ) -> tuple[Plan, Written]:
-        with self.clock("plan"):
-            plan = layout.plan(instances, same.copies)
-        store = self._empty_store()
-        with self.clock("write"):
-            written = writer.write(
-                store,
-                plan,
-                self.sources,
-                instances,
-                threads=self._threads,
-                decode_pool=decode_pool,
-                put=self.syncing.put_large,
-                progress=lambda count: self.progress("write", count),
-            )
-        return plan, written
+    ) -> tuple[list[Instance], Plan, Written]:
+        """Write; anew, without a view of what cannot be decoded, as often as there is such."""
+        while True:
+            with self.clock("plan"):
+                plan = layout.plan(instances, same.copies)
+            store = self._empty_store()
+            try:
+                with self.clock("write"):
+                    written = writer.write(
+                        store,
+                        plan,
+                        self.sources,
+                        instances,
+                        threads=self._threads,
+                        decode_pool=decode_pool,
+                        put=self.syncing.put_large,
+                        progress=lambda count: self.progress("write", count),
+                    )
+            except UndecodedError as error:
+                instances = [
+                    i.not_viewed("not-decodable") if n in error.files else i
+                    for n, i in enumerate(instances)
+                ]
+            else:
+                return instances, plan, written
 
     def _verified(
         self, plan: Plan, instances: list[Instance], written: Written, decode_pool: Executor
@@ -363,15 +368,6 @@ class _Draft:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         return new / layout.STORE_NAME
-
-    def _give_up(self, count: int) -> None:
-        publish.keep_evidence(self.stage / "new", self.work.output, self.work.drop, self.folder)
-        raise RejectError(
-            "verification-failed",
-            expected="every file to come back byte for byte",
-            found=f"{count} that did not",
-            todo=f"look at {publish.EVIDENCE} in the output and check memory and disk",
-        )
 
 
 def _decoded_bytes(instances: Sequence[Instance]) -> int:
