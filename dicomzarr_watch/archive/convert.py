@@ -17,22 +17,20 @@ from dicomzarr_watch.archive.decoding import decoding
 from dicomzarr_watch.archive.disk import Syncing, staging, write_seen
 from dicomzarr_watch.archive.document import Receipt
 from dicomzarr_watch.archive.layout import Plan
-from dicomzarr_watch.archive.names import set_apart
 from dicomzarr_watch.archive.reader import Store
-from dicomzarr_watch.archive.restore import restore
+from dicomzarr_watch.archive.revision import carried
 from dicomzarr_watch.archive.second import Look
 from dicomzarr_watch.archive.tables import Written
 from dicomzarr_watch.archive.threads import worth
 from dicomzarr_watch.archive.transcode import Transcoded, transcoded
 from dicomzarr_watch.archive.twins import Twins, twins
-from dicomzarr_watch.archive.work import Finding, KeepEncoded, Level, Source, Work, opened, sha256
+from dicomzarr_watch.archive.work import Finding, KeepEncoded, Level, Source, Work, opened
 from dicomzarr_watch.archive.writer import UndecodedError
 from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Instance, read_header, read_series
 from dicomzarr_watch.dicom.model import Elements
 from dicomzarr_watch.errors import RejectError, from_output_error
-from dicomzarr_watch.identity import Identity
 
 Progress = Callable[[str, int], None]
 """Told the stage and how many more bytes it has worked off."""
@@ -79,11 +77,11 @@ def _convert(work: Work, progress: Progress) -> Receipt:
         sources = work.sources
         if previous:
             with clock("previous"):
-                carried = _carried(final / layout.STORE_NAME, work, stage, previous)
-            if carried is None:
+                taken = carried(final / layout.STORE_NAME, work, stage, previous)
+            if taken is None:
                 return replace(previous, is_unchanged=True)
-            work = replace(work, findings=(*work.findings, *carried.findings))
-            sources = tuple(sorted((*sources, *carried.sources), key=lambda s: s.name))
+            work = replace(work, findings=(*work.findings, *taken.findings))
+            sources = tuple(sorted((*sources, *taken.sources), key=lambda s: s.name))
         with clock("transcode"):
             keep = work.keep_encoded if work.is_decoded else KeepEncoded.ALWAYS
             found = transcoded(sources, keep, stage / "native")
@@ -93,60 +91,6 @@ def _convert(work: Work, progress: Progress) -> Receipt:
             syncing.wait()
             publish.publish(stage / "new", final)
         return replace(receipt, seconds=clock.seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class _Carried:
-    """What a new revision takes over, and what is to be said of the one before."""
-
-    sources: tuple[Source, ...] = ()
-    findings: tuple[Finding, ...] = ()
-
-
-def _carried(path: Path, work: Work, stage: Path, previous: Receipt) -> _Carried | None:
-    """Restore what only the old revision has; None if there is nothing to add to it or to mend.
-
-    A carried file whose name is taken is set apart by its revision. Raises RejectError if it does
-    not come back.
-    """
-    new = {source.name: sha256(source) for source in work.sources}
-    mended = (Finding("damaged-revision-replaced", detail=f"revision {previous.revision}"),)
-    try:
-        old = Store(path)
-    except RejectError:  # the receipt alone says what was in it
-        if document.content_hash(new.items()) != previous.content:
-            raise
-        return _Carried(findings=mended)
-    known = {file.original_sha256 for file in old.files}
-    if not known.issuperset(new.values()):
-        return _Carried(_restored(old, new, stage, previous))
-    if work.verify is Level.OFF or _is_sound(old, work, stage):
-        return None
-    return _Carried(_restored(old, new, stage, previous), mended)
-
-
-def _is_sound(store: Store, work: Work, stage: Path) -> bool:
-    try:
-        return not verify.verdict(store, temporary=stage, threads=work.threads).differ
-    except RejectError:
-        return False
-
-
-def _restored(
-    old: Store, new: Mapping[str, bytes], stage: Path, previous: Receipt
-) -> tuple[Source, ...]:
-    hashes = set(new.values())
-    lone = [file for file in old.files if file.original_sha256 not in hashes]
-    names = set_apart(new, (file.name for file in lone), f"~{previous.revision}")
-    folder = stage / "carried"
-    # under numbers: one revision's file may have the name of another's folder
-    restore(old, folder, [replace(file, name=str(n)) for n, file in enumerate(lone)])
-    found = []
-    for name, (n, file) in zip(names, enumerate(lone), strict=True):
-        path = folder / str(n)
-        original = file.original_sha256 if file.original_sha256 != file.sha256 else b""
-        found.append(Source(name, path, Identity.of(path.stat()), original))
-    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
