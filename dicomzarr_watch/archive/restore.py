@@ -129,7 +129,6 @@ def _write(target: Path, file: StoredFile, pieces: Iterator[Stored]) -> None:
                 expected="the SHA-256 that the store says",
                 found="another one",
                 todo="run verify on the store",
-                private=file.name,
             )
     except BaseException:
         target.unlink()

@@ -128,6 +128,7 @@ def test_what_is_damaged_keeps_no_other_file_from_coming_back(
     answer = ask("restore", converted.output, tmp_path / "back", "--json")
     assert answer.code == 1
     assert {row["file"] for row in answer.json["failed"]} == lost
+    assert all(answer.err.count(name) == 1 for name in lost - {""}), "each is named once"
     assert {row["store"] for row in answer.json["failed"]} == {str(store)}
     assert str(store) in answer.err
     back = contents(tmp_path / "back")
