@@ -10,14 +10,12 @@ from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Final
 
 from dicomzarr_watch.archive.disk import Syncing, sync
 from dicomzarr_watch.archive.reader import Store, StoredFile
+from dicomzarr_watch.archive.threads import CORES
 from dicomzarr_watch.dicom.frames import Stored
 from dicomzarr_watch.errors import RejectError
-
-THREADS: Final = os.cpu_count() or 1
 
 Failed = Callable[[StoredFile, RejectError], None]
 """Told of a file that is not restored, and why, by any thread."""
@@ -28,7 +26,7 @@ def restore(
     destination: Path,
     files: Iterable[StoredFile],
     *,
-    threads: int = THREADS,
+    threads: int = CORES,
     is_durable: bool = False,
     failed: Failed | None = None,
     progress: Callable[[int], None] = lambda _: None,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
+CORES: Final = os.cpu_count() or 1
+"""So many threads work where nobody says how many."""
 WORTH_BYTES: Final = 2 << 20
 """So many bytes of files are more than a few milliseconds' work."""
 WORTH_FILE_BYTES: Final = 64 << 10

@@ -24,12 +24,11 @@ from dicomzarr_watch.archive.decoding import decoding
 from dicomzarr_watch.archive.reader import Store, StoredFile
 from dicomzarr_watch.archive.restore import safe_name
 from dicomzarr_watch.archive.second import Asked, Look, second_look, worst
-from dicomzarr_watch.archive.threads import pool
+from dicomzarr_watch.archive.threads import CORES, pool
 from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.frames import Stored
 from dicomzarr_watch.errors import RejectError
 
-THREADS: Final = os.cpu_count() or 1
 _IN_MEMORY_BYTES: Final = 32 << 20
 _MORE_THREADS: Final = 1
 """So that no core rests while a thread waits for what is read ahead: a tenth less time on two."""
@@ -64,7 +63,7 @@ def verdict(
     *,
     keep_in: Path | None = None,
     temporary: Path | None = None,
-    threads: int = THREADS,
+    threads: int = CORES,
     decode_pool: Executor | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Verdict:
