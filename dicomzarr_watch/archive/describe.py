@@ -15,6 +15,7 @@ from pydicom.config import disable_value_validation
 from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.dicom import tags, uids
+from dicomzarr_watch.dicom.gathering import gathered
 from dicomzarr_watch.dicom.model import Json, of_file
 from dicomzarr_watch.errors import RejectError
 
@@ -67,11 +68,11 @@ def _unseen(store: Store) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     document = json.loads(path.read_bytes())
-    kinds: dict[tuple[str, ...], list[int]] = {}
-    for number, file in enumerate(document["files"]):
-        if file["why"]:
-            encoding = uids.name(file["transfer_syntax"])
-            kinds.setdefault((file["what"], file["why"], encoding), []).append(number)
+    kinds = gathered(
+        ((file["what"], file["why"], uids.name(file["transfer_syntax"])), number)
+        for number, file in enumerate(document["files"])
+        if file["why"]
+    )
     return [
         {
             "what": what,

@@ -6,14 +6,14 @@ Else they are instances that somebody gave one UID, as careless tools do to whol
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
 from dicomzarr_watch.archive.work import Source, sha256
 from dicomzarr_watch.dicom.frames import FrameRun
+from dicomzarr_watch.dicom.gathering import gathered
 from dicomzarr_watch.dicom.instance import Instance
 
 RESENT_MOST: Final = 3
@@ -34,16 +34,14 @@ class Twins:
 
 def twins(sources: Sequence[Source], instances: Sequence[Instance]) -> Twins:
     """Compare the files whose SOP Instance UIDs repeat; those that may be the same are read."""
-    by_uid: dict[str, list[int]] = defaultdict(list)
-    for number, instance in enumerate(instances):
-        if instance.sop_instance_uid:
-            by_uid[instance.sop_instance_uid].append(number)
+    uids = ((i.sop_instance_uid, n) for n, i in enumerate(instances) if i.sop_instance_uid)
     copies: dict[int, int] = {}
     unlike: list[int] = []
-    for numbers in by_uid.values():
+    for numbers in gathered(uids).values():
         groups = _by_bytes(sources, instances, numbers) if len(numbers) > 1 else []
         is_resent = len(groups) <= RESENT_MOST
-        same = _gathered(chain(*groups), lambda n: _place(instances[n])) if is_resent else groups
+        by_place = ((_place(instances[n]), n) for n in chain(*groups))
+        same = gathered(by_place).values() if is_resent else groups
         copies |= {n: k for group in same for k, n in enumerate(group) if k > 0}
         if len(groups) > 1:
             unlike += [group[0] for group in groups]
@@ -62,13 +60,7 @@ def _by_bytes(
 ) -> list[list[int]]:
     """Gather the files that have the same bytes; headers that say otherwise are others."""
     found: list[list[int]] = []
-    for alike in _gathered(numbers, lambda n: instances[n]):
-        found += _gathered(alike, lambda n: sha256(sources[n])) if len(alike) > 1 else [alike]
+    for alike in gathered((instances[n], n) for n in numbers).values():
+        by_bytes = gathered((sha256(sources[n]) if len(alike) > 1 else b"", n) for n in alike)
+        found += by_bytes.values()
     return found
-
-
-def _gathered(numbers: Iterable[int], key: Callable[[int], Hashable]) -> list[list[int]]:
-    groups: dict[Hashable, list[int]] = defaultdict(list)
-    for number in numbers:
-        groups[key(number)].append(number)
-    return list(groups.values())

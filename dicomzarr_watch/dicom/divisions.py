@@ -7,11 +7,11 @@ because one of its slices is missing, or there twice.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
-from typing import Any, Final
+from typing import Final
 
+from dicomzarr_watch.dicom.gathering import gathered
 from dicomzarr_watch.dicom.grouping import Frame
 from dicomzarr_watch.dicom.order import Places
 from dicomzarr_watch.dicom.places import number, places
@@ -31,13 +31,13 @@ def divisions(found: Places) -> Iterator[tuple[str, dict[str, Places]]]:
     frames = list(chain(*found))
     at = {id(frame): n for n, place in enumerate(found) for frame in place}
     if all(frame.pose.acquisition is not None for frame in frames):
-        by_number = _gathered(frames, lambda f: f.pose.acquisition)
+        by_number = gathered((f.pose.acquisition, f) for f in frames)
         alike = _with_same_places(by_number.values(), at)
         yield from _even("acquisition", {_numbers(part): part for part in alike})
     if all(frame.pose.stack for frame in frames):
-        yield from _even("stack", _gathered(frames, lambda f: f.pose.stack))
+        yield from _even("stack", gathered((f.pose.stack, f) for f in frames))
     for i in range(len(TIME_KEYS)):
-        moments = _gathered(frames, lambda f, i=i: f.pose.times[i])  # type: ignore[misc]  # i is bound
+        moments = gathered((f.pose.times[i], f) for f in frames)
         if None in moments or 2 * len(moments) > len(frames):
             continue  # not known of all, or it numbers frames and not moments
         alike = _with_same_places(moments.values(), at)
@@ -71,12 +71,12 @@ def _follow_each_other(ordered: Places, count: int) -> bool:
 
 def _with_same_places(moments: Iterable[list[Frame]], at: dict[int, int]) -> Iterable[list[Frame]]:
     """Gather moments that have the same places; what one has twice at a place is apart."""
-    alike: dict[Hashable, list[Frame]] = defaultdict(list)
+    alike: dict[frozenset[int], list[Frame]] = {}
     for moment in moments:
-        by_place = _gathered(sorted(moment, key=number), lambda f: at[id(f)])
+        by_place = gathered((at[id(f)], f) for f in sorted(moment, key=number))
         for k in range(max(map(len, by_place.values()))):
             once = {n: frames[k] for n, frames in by_place.items() if k < len(frames)}
-            alike[frozenset(once)] += once.values()
+            alike.setdefault(frozenset(once), []).extend(once.values())
     return alike.values()
 
 
@@ -91,10 +91,3 @@ def _even(name: str, parts: dict[str, list[Frame]]) -> Iterator[tuple[str, dict[
         found = {value: places(part) for value, part in parts.items()}
         if all(map(is_even, found.values())):
             yield name, found
-
-
-def _gathered(frames: Iterable[Frame], key: Callable[[Frame], Any]) -> dict[Any, list[Frame]]:
-    found: dict[Any, list[Frame]] = defaultdict(list)
-    for frame in frames:
-        found[key(frame)].append(frame)
-    return found

@@ -7,13 +7,13 @@ line are moments of it, or there twice.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
+from dicomzarr_watch.dicom.gathering import gathered
 from dicomzarr_watch.dicom.geometry import Vector, along_normal, finest_mm, same_place
 from dicomzarr_watch.dicom.grouping import Frame
 
@@ -51,10 +51,8 @@ def lines(frames: Sequence[Frame]) -> list[list[Frame]] | None:
     numbers = list(_followed(along, aside, beside))
     if len(numbers) < len(placed):
         return [list(frames)]
-    found: dict[int, list[Frame]] = defaultdict(list)
-    for line, (_, frame) in zip(numbers, placed, strict=True):
-        found[line].append(frame)
-    return list(found.values())
+    in_order = (frame for _, frame in placed)
+    return list(gathered(zip(numbers, in_order, strict=True)).values())
 
 
 def _followed(along: Vector, aside: Vector, beside: float) -> Iterator[int]:

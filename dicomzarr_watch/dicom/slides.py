@@ -7,7 +7,7 @@ frames may stand at one place is not known here.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -15,7 +15,8 @@ from typing import Final
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.functional import shared_pose, with_groups
-from dicomzarr_watch.dicom.pose import TIME_KEYS, Meaning, Pose, plausible
+from dicomzarr_watch.dicom.gathering import gathered
+from dicomzarr_watch.dicom.pose import TIME_KEYS, Pose, plausible
 from dicomzarr_watch.dicom.tiles import NoTiling, TileGrid, Tiling
 from dicomzarr_watch.dicom.values import Values
 
@@ -196,9 +197,7 @@ def _depth(place: Values) -> float | None:
 
 def _told_by_depth(frames: Sequence[_Placed], slide: _Slide) -> tuple[Pose, ...]:
     """Return the pose of every frame, which names its focal plane where there are several."""
-    alike: dict[Meaning, list[_Placed]] = defaultdict(list)
-    for frame in frames:
-        alike[frame.said.meaning].append(frame)
+    alike = gathered((frame.said.meaning, frame) for frame in frames)
     planes = {meaning: _focal_planes(members) for meaning, members in alike.items()}
     known: dict[tuple[int, float | None], Pose] = {}
     for frame in frames:

@@ -6,8 +6,7 @@ then it is divided, if its frames say by what. Tiles make one plane, each at its
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final
@@ -16,6 +15,7 @@ import numpy as np
 
 from dicomzarr_watch.dicom.divisions import divisions, is_even, layers
 from dicomzarr_watch.dicom.frames import PixelFormat
+from dicomzarr_watch.dicom.gathering import gathered
 from dicomzarr_watch.dicom.geometry import Geometry, beside_mm, geometry, on_slide
 from dicomzarr_watch.dicom.grouping import Frame, groups
 from dicomzarr_watch.dicom.order import Moments, Order, Places, by_number, by_position
@@ -69,9 +69,7 @@ def _images(frames: list[Frame], split_by: dict[str, str]) -> list[Image]:
         return _stacked(frames, split_by)
     if len({f.tile for f in frames}) == len(frames):
         return [_tiled(frames, grid, split_by)]
-    by_file: dict[int, list[Frame]] = defaultdict(list)
-    for frame in frames:
-        by_file[frame.file].append(frame)
+    by_file = gathered((f.file, f) for f in frames)
     if len(by_file) > 1:
         parts = _told("file", [*by_file.values()])
         return [image for part, said in parts for image in _images(part, split_by | said)]
@@ -132,9 +130,7 @@ def _without_place(frames: list[Frame]) -> list[list[Frame]]:
 
     The parts of a concatenation are one.
     """
-    by_run: dict[Hashable, list[Frame]] = defaultdict(list)
-    for frame in frames:
-        by_run[frame.pose.concatenation[0] or frame.file].append(frame)
+    by_run = gathered((f.pose.concatenation[0] or f.file, f) for f in frames)
     singles = [run[0] for run in by_run.values() if len(run) == 1]
     return [run for run in by_run.values() if len(run) > 1] + [singles] * bool(singles)
 
