@@ -16,7 +16,8 @@ from dicomzarr_watch.archive import layout
 from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.dicom import tags, uids
 from dicomzarr_watch.dicom.gathering import gathered
-from dicomzarr_watch.dicom.model import Json, of_file
+from dicomzarr_watch.dicom.model import of_file
+from dicomzarr_watch.dicom.plain import Json
 from dicomzarr_watch.errors import RejectError
 
 _TOLD: Final = {
@@ -86,7 +87,7 @@ def _unseen(store: Store) -> list[dict[str, Any]]:
 
 
 def _facts(elements: Json) -> Json:
-    found = {name: elements.get(tags.keyword(tag), {}) for name, tag in _TOLD.items()}
+    found = {name: elements.get(tags.json_name(tag), {}) for name, tag in _TOLD.items()}
     return {
         name: len(e["Value"]) if e["vr"] == "SQ" else e["Value"][0]
         for name, e in found.items()
@@ -135,7 +136,7 @@ def _from_file(store: Store, number: int, wanted: Iterable[int]) -> Json:
     with disable_value_validation():
         dataset = pydicom.dcmread(BytesIO(data), force=True)
         return {
-            tags.keyword(tag): dataset[tag].to_json_dict(None, 0)
+            tags.json_name(tag): dataset[tag].to_json_dict(None, 0)
             for tag in wanted
             if tag in dataset
         }

@@ -21,7 +21,7 @@ from dicomzarr_watch.dicom.instance import Instance
 from dicomzarr_watch.dicom.model import ByReference, Elements
 from dicomzarr_watch.dicom.quantity import Quantity, suv_factors
 from dicomzarr_watch.dicom.stacks import Image
-from dicomzarr_watch.dicom.tags import keyword
+from dicomzarr_watch.dicom.tags import json_name
 from dicomzarr_watch.dicom.tiles import NoTiling
 
 T = TypeVar("T")
@@ -171,7 +171,7 @@ def series_json(
             for n, sha in zip(plan.files, written.sha256, strict=True)
         ],
         "tags": elements.document(plan.files, _placed(plan, instances, written)),
-        "unreadable_tags": sorted(keyword(tag) for tag in elements.unreadable),
+        "unreadable_tags": sorted(json_name(tag) for tag in elements.unreadable),
     }
 
 

@@ -55,9 +55,7 @@ class Instance:
 
     def kept_whole(self, reason: str) -> Instance:
         """Return the same instance, its pixels not to be seen as frames."""
-        return replace(
-            self, frames=NoFrames(reason, is_odd=True), head_bytes=0, pixel_bytes=self.size
-        )
+        return replace(self.not_viewed(reason), head_bytes=0, pixel_bytes=self.size)
 
 
 @dataclass(frozen=True, slots=True)

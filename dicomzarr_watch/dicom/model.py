@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import Any, Final
+from typing import Final
 
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
@@ -26,7 +26,7 @@ from dicomzarr_watch.dicom.instance import Header
 from dicomzarr_watch.dicom.memory import Memory
 from dicomzarr_watch.dicom.nested import Nested, usual_vr
 from dicomzarr_watch.dicom.part10 import VRS, Element, Part10
-from dicomzarr_watch.dicom.plain import plain
+from dicomzarr_watch.dicom.plain import Json, plain
 
 INLINE_LIMIT_BYTES: Final = 1024
 """Longer binary values are named by where they stand in the headers, not repeated."""
@@ -39,7 +39,6 @@ SEQUENCE_LIMIT_BYTES: Final = 4 << 20
 
 _BINARY_VRS: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN"})
 
-Json = dict[str, Any]
 _Key = tuple[int, bytes, bytes, tuple[object, ...], bytes]
 """Tag, VR, value, and what its meaning depends on: encoding, hints, private creators."""
 
@@ -108,17 +107,17 @@ class Elements:
         for tag in sorted(self._columns):
             (since, number), *others = self._columns[tag]
             if since == 0 and not others:  # as most are, and there may be many files
-                shared[tags.keyword(tag)] = self._json(number, place)
+                shared[tags.json_name(tag)] = self._json(number, place)
                 continue
             column = self._column(tag)
             numbers = [column[file] for file in order]
             distinct = list(dict.fromkeys(n for n in numbers if n >= 0))
             elements = [self._json(n, place) for n in distinct]
             if len(distinct) == 1 and -1 not in numbers:
-                shared[tags.keyword(tag)] = elements[0]
+                shared[tags.json_name(tag)] = elements[0]
                 continue
             at = {n: i for i, n in enumerate(distinct)}
-            columns[tags.keyword(tag)] = {
+            columns[tags.json_name(tag)] = {
                 "distinct": elements,
                 "of": [at.get(n) for n in numbers],
             }

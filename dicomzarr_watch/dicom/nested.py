@@ -8,15 +8,13 @@ converted is not converted again, and stands in memory once.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from pydicom.datadict import dictionary_VR
 
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.part10 import Element, items
-from dicomzarr_watch.dicom.plain import ASCII_SETS, plain
-
-Json = dict[str, Any]
+from dicomzarr_watch.dicom.plain import ASCII_SETS, Json, plain
 
 DEPTH_LIMIT: Final = 16
 """Sequences within each other that are read here; hostile files have thousands."""
@@ -49,7 +47,7 @@ class Nested:
     def _item(self, elements: tuple[Element, ...], depth: int) -> Json | None:
         found: Json = {}
         for element in elements:
-            own, name = self._element(element, depth), tags.keyword(element.tag)
+            own, name = self._element(element, depth), tags.json_name(element.tag)
             if own is None or name in found:
                 return None
             found[name] = own

@@ -29,15 +29,7 @@ from dicomzarr_watch.dicom.frames import (
     view,
 )
 
-LOSSY: Final = frozenset(
-    {
-        "1.2.840.10008.1.2.4.50",
-        "1.2.840.10008.1.2.4.51",
-        "1.2.840.10008.1.2.4.81",
-        "1.2.840.10008.1.2.4.91",
-        "1.2.840.10008.1.2.4.203",
-    }
-)
+LOSSY: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
 """Their frames are not those that were encoded."""
 
 ROUNDED: Final = LOSSY - {"1.2.840.10008.1.2.4.81"}

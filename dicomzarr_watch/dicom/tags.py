@@ -84,7 +84,6 @@ PIXEL_SPACING: Final = 0x00280030
 CORRECTED_IMAGE: Final = 0x00280051
 BITS_ALLOCATED: Final = 0x00280100
 BITS_STORED: Final = 0x00280101
-HIGH_BIT: Final = 0x00280102
 PIXEL_REPRESENTATION: Final = 0x00280103
 WINDOW_CENTER: Final = 0x00281050
 WINDOW_WIDTH: Final = 0x00281051
@@ -145,6 +144,6 @@ SEQUENCE_DELIMITER: Final = 0xFFFEE0DD
 PIXEL_ELEMENTS: Final = frozenset({FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA, PIXEL_DATA})
 
 
-def keyword(tag: int) -> str:
-    """Return the tag in the form that the DICOM JSON model uses, such as `00080018`."""
+def json_name(tag: int) -> str:
+    """Return what an element is called in the DICOM JSON model (PS3.18 F.2.2): `00080018`."""
     return f"{tag:08X}"
