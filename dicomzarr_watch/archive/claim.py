@@ -1,14 +1,18 @@
-"""Who has an output: one daemon alone, or conversions by command that share it.
+"""Who has an output: one daemon alone, or conversions by command that share it, a drop each.
 
 The rule: who clears what others left in staging has the output for himself, as what is under way
-there looks the same. The lock ends with its process. Where there are no locks, or no place for one,
-all goes on without.
+there looks the same; and who converts a series has its drop for himself, as two would write at the
+same place. The lock ends with its process. Where there are no locks, or no place for one, all goes
+on without.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -45,3 +49,17 @@ def claimed(output: Path, *, is_shared: bool = False) -> Iterator[OSError | None
     finally:
         if lock is not None:
             lockfile.let_go(output / LOCK, lock)
+
+
+@contextmanager
+def alone(output: Path, drop: str) -> Iterator[None]:
+    """Have a drop of an output that is shared; waits until others have let go of it."""
+    path = output / f"{LOCK}.{hashlib.sha256(os.fsencode(drop)).hexdigest()[:16]}"
+    lock = None
+    with suppress(OSError):
+        lock = lockfile.take(path, patience_s=math.inf)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lockfile.let_go(path, lock)

@@ -43,7 +43,7 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Convert what stands in some folders now, without inbox and ledger."""
-    from dicomzarr_watch.archive.claim import claimed
+    from dicomzarr_watch.archive.claim import alone, claimed
     from dicomzarr_watch.archive.convert import convert as convert_series
     from dicomzarr_watch.batch import batch
 
@@ -58,7 +58,7 @@ def convert(
     with claimed(output, is_shared=True) if found.works else nullcontext():
         for work in found.works:
             size = sum(source.identity.size for source in work.sources)
-            with console.progress(work.drop, 3 * size) as advance:
+            with alone(output, work.drop), console.progress(work.drop, 3 * size) as advance:
                 try:
                     receipt = convert_series(work, advance)
                 except DicomzarrError as error:
@@ -69,6 +69,8 @@ def convert(
             answers.append(own | receipt.as_json())
             if not as_json:
                 console.say(f"{output / work.drop / receipt.folder}: {_told(receipt)}")
+    if not found.works:
+        console.complain("dicomzarr-watch: no DICOM found")
     ignored = [{"name": name, "code": code} for name, code in found.others]
     if as_json:
         console.as_json({"series": answers, "ignored": ignored})

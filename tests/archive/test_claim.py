@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dicomzarr_watch.archive.claim import LOCK, claimed
+from dicomzarr_watch import lockfile
+from dicomzarr_watch.archive.claim import LOCK, alone, claimed
 from dicomzarr_watch.errors import StopError
 
 
@@ -33,6 +34,15 @@ def test_an_output_is_had_by_one_daemon_or_by_conversions_that_share_it(
         assert problem is None
 
 
+def test_of_those_who_share_an_output_one_has_a_drop(tmp_path: Path) -> None:
+    with alone(tmp_path, "a"):
+        (lock,) = tmp_path.iterdir()
+        assert lockfile.take(lock, patience_s=0.0) is None
+        with alone(tmp_path, "b"), claimed(tmp_path, is_shared=True):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_claim_is_over_when_its_block_fails(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), claimed(tmp_path):
         raise ZeroDivisionError
@@ -48,7 +58,7 @@ def test_where_there_are_no_locks_all_goes_on_and_why_is_told(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with claimed(tmp_path) as one, claimed(tmp_path) as other:
+    with alone(tmp_path, "a"), claimed(tmp_path) as one, claimed(tmp_path) as other:
         assert [p.errno for p in (one, other) if p] == [number, number]
 
 

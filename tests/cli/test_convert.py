@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 
 from command_line import Ask, Converted
 from drops import brought_back, contents, late_slice, made, states
 
-from dicomzarr_watch.archive.claim import claimed
+from dicomzarr_watch.archive.claim import alone, claimed
 
 
 def test_folders_are_converted_series_by_series(ask: Ask, tmp_path: Path) -> None:
@@ -77,6 +78,7 @@ def test_files_that_are_no_dicom_are_left_alone(ask: Ask, tmp_path: Path) -> Non
     (tmp_path / "a" / "notes.txt").write_text("not an image")
     answer = ask("convert", tmp_path / "a", "--output", tmp_path / "output")
     assert (answer.code, answer.out) == (0, "left alone: 1 not-dicom\n")
+    assert answer.err == "dicomzarr-watch: no DICOM found\n"
 
 
 def test_a_source_that_is_not_there_is_named(ask: Ask, tmp_path: Path) -> None:
@@ -124,3 +126,15 @@ def test_an_output_that_a_daemon_has_is_left_to_it(ask: Ask, tmp_path: Path) -> 
     with claimed(tmp_path / "output", is_shared=True):  # another conversion
         assert ask(*command).code == 0
     assert [path.name for path in (tmp_path / "output").iterdir()] == ["a"]
+
+
+def test_conversions_into_one_drop_wait_for_each_other(ask: Ask, tmp_path: Path) -> None:
+    made(tmp_path / "a")
+    (tmp_path / "output").mkdir()
+    with alone(tmp_path / "output", "a"):
+        signal.setitimer(signal.ITIMER_REAL, 1.0)  # it would wait for ever
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        answer = ask("convert", tmp_path / "a", "--output", tmp_path / "output")
+        signal.signal(signal.SIGALRM, before)
+    assert answer.code != 0
+    assert list((tmp_path / "output").iterdir()) == []
