@@ -19,7 +19,7 @@ from dicomzarr_watch.dicom.nuclear import NUCLEAR_MEDICINE, nuclear_poses
 from dicomzarr_watch.dicom.pose import Meaning, Moment, Pose, plausible
 from dicomzarr_watch.dicom.siemens import mosaic_poses
 from dicomzarr_watch.dicom.top_level import (
-    as_number,
+    date_time,
     image_type,
     moment,
     point,
@@ -164,7 +164,9 @@ def _times_of(groups: Values, times: list[Moment | None]) -> tuple[Moment | None
         acquired = item.text(tags.FRAME_ACQUISITION_DATE_TIME)
         acquired = acquired or item.text(tags.FRAME_REFERENCE_DATE_TIME)
         times[0] = moment(item.number(tags.TEMPORAL_POSITION_INDEX, b"UL")) or times[0]
-        times[1] = moment(as_number(acquired)) or times[1]
+        times[1] = date_time(acquired) or times[1]
+        index = item.numbers(tags.DIMENSION_INDEX_VALUES, b"UL")
+        times[5] = (*(times[6] or (0.0,)), *map(float, index)) if index else None
     for item in groups.items(tags.CARDIAC_SYNCHRONIZATION_SEQUENCE):
         times[2] = item.numbers(tags.NOMINAL_CARDIAC_TRIGGER_DELAY_TIME, b"FD")[:1] or times[2]
     for item in groups.items(tags.MR_DIFFUSION_SEQUENCE):

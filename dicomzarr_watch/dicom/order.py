@@ -1,7 +1,9 @@
 """In which order the frames of one image stand.
 
-z follows the position along the normal, and t the first of TIME_KEYS that tells frames at one
-position apart, but for times that begin again at midnight.
+z follows the position along the normal. t follows the first of TIME_KEYS that tells frames at one
+position apart by the same values at all positions, such as a phase or a b-value; else the first
+whose order is that of the last one everywhere. Slices that were taken in turns through the heart's
+cycle are no moments by the time of day: their numbers say better what belongs together.
 """
 
 from __future__ import annotations
@@ -16,33 +18,38 @@ from dicomzarr_watch.dicom.pose import TIME_KEYS, Moment
 
 _LONGEST_SCAN: Final = 12e4
 """Twelve hours, in numbers as acquisition times have them: on one day none takes longer."""
-_ONE_DAY: Final = 1e6
 
 Places = list[list[Frame]]
 """The frames of one image by their place, in its order."""
 Moments = dict[str, tuple[Moment, ...]]
+Key = Callable[[Frame], tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Frames put in order: t-major, (t, z) of them, and by what."""
+    """Frames put in order: t-major, (t, z) of them, and by what.
+
+    is_certain: whether nothing that is said of the moments orders them in another way.
+    """
 
     frames: list[Frame]
     shape: tuple[int, int]
     z_by: str = ""
     t_by: str = ""
     moments: Moments = field(default_factory=dict)
+    is_certain: bool = True
 
 
 def by_position(found: Places) -> Order:
     """Order places that have as many frames each."""
     times = len(found[0])
-    t_by, key = _time_key(found)
+    if times == 1:
+        return Order([place[0] for place in found], (1, len(found)), "position")
+    t_by, key, is_certain = _time_key(found)
     ordered = [sorted(place, key=key) for place in found]
     frames = [place[t] for t in range(times) for place in ordered]
-    if times == 1:
-        return Order(frames, (1, len(found)), "position")
-    return Order(frames, (times, len(found)), "position", t_by, _moments(ordered))
+    shape = (times, len(found))
+    return Order(frames, shape, "position", t_by, _moments(ordered), is_certain)
 
 
 def _moments(found: Places) -> Moments:
@@ -65,33 +72,56 @@ def by_number(frames: list[Frame]) -> Order:
     return Order(ordered, (1, len(ordered)), z_by="instance number")
 
 
-def _time_key(found: Places) -> tuple[str, Callable[[Frame], tuple[Any, ...]]]:
-    """Choose the first key that is known for all frames and differs at every position."""
-    for i, name in enumerate(TIME_KEYS):
-        if not all(_tells_apart([f.pose.times[i] for f in place]) for place in found):
-            continue
-        moments = {f.pose.times[i]: (0, 0, 0, 0) for place in found for f in place}
-        if name == "acquisition time" and _crosses_midnight(moments):
-            continue
-        if name == "b-value and direction":
-            # bval and bvec tables list volumes in the order of the scan, and so does t
-            for frame in sorted((f for place in found for f in place), key=number, reverse=True):
-                moments[frame.pose.times[i]] = number(frame)
-        return name, lambda f, i=i, at=moments: (
-            at[f.pose.times[i]],
-            f.pose.times[i] or (),
-            f.file,
-            f.number,
-        )
-    return "file order", lambda f: (f.pose.concatenation[1], f.file, f.number)
+def _time_key(found: Places) -> tuple[str, Key, bool]:
+    """Choose by what moments are ordered, and tell whether that is certain."""
+    telling = [i for i in range(len(TIME_KEYS)) if _tells_apart(found, i)]
+    keys = {i: _key(found, i) for i in telling}
+    alike = (i for i in telling if _is_said_alike(found, i))
+    for i in alike:
+        return TIME_KEYS[i], keys[i], True
+    for i in telling:
+        if len({_ranks(place, keys[i], keys[telling[-1]]) for place in found}) == 1:
+            return TIME_KEYS[i], keys[i], i == telling[0]
+    return "file order", lambda f: (f.pose.concatenation[1], f.file, f.number), False
 
 
-def _tells_apart(times: list[Moment | None]) -> bool:
-    return None not in times and len(set(times)) == len(times)
+def _tells_apart(found: Places, i: int) -> bool:
+    """Tell whether a key is known of all frames and differs at every position.
+
+    Times that begin again at midnight order nothing.
+    """
+    for place in found:
+        told = {frame.pose.times[i] for frame in place}
+        if None in told or len(told) < len(place):
+            return False
+    return TIME_KEYS[i] != "acquisition time" or not _crosses_midnight(
+        frame.pose.times[i] for place in found for frame in place
+    )
+
+
+def _is_said_alike(found: Places, i: int) -> bool:
+    said = {frame.pose.times[i] for frame in found[0]}
+    return all({frame.pose.times[i] for frame in place} == said for place in found)
+
+
+def _ranks(place: list[Frame], key: Key, other: Key) -> tuple[int, ...]:
+    """Return the numbers by another key of the frames in the order of a key."""
+    rank = {id(frame): n for n, frame in enumerate(sorted(place, key=other))}
+    return tuple(rank[id(frame)] for frame in sorted(place, key=key))
+
+
+def _key(found: Places, i: int) -> Key:
+    """Return what sorts by one of TIME_KEYS."""
+    first: dict[Moment | None, tuple[int, ...]] = {}
+    if TIME_KEYS[i] == "b-value and direction":
+        # bval and bvec tables list volumes in the order of the scan, and so does t
+        for frame in sorted((f for place in found for f in place), key=number, reverse=True):
+            first[frame.pose.times[i]] = number(frame)
+    return lambda f: (first.get(f.pose.times[i], ()), f.pose.times[i] or (), f.file, f.number)
 
 
 def _crosses_midnight(moments: Iterable[Moment | None]) -> bool:
     """Tell whether times of one day, or of none, are farther apart than a scan takes."""
-    told = [moment[0] for moment in moments if moment]
-    is_one_day = len({moment // _ONE_DAY for moment in told}) == 1
-    return is_one_day and max(told) - min(told) > _LONGEST_SCAN
+    told = [moment for moment in moments if moment]
+    times = [moment[-1] for moment in told]
+    return len({moment[0] for moment in told}) == 1 and max(times) - min(times) > _LONGEST_SCAN

@@ -41,7 +41,7 @@ class Pose:
     rescale: tuple[float, float] | None = None
     window: tuple[float, float] | None = None
     meaning: Meaning = ()
-    times: tuple[Moment | None, ...] = (None,) * 6
+    times: tuple[Moment | None, ...] = (None,) * 7
     acquisition: int | None = None
     stack: str = ""
     concatenation: tuple[str, int] = ("", 0)
@@ -72,9 +72,14 @@ TIME_KEYS: Final = (
     "trigger time",
     "b-value and direction",
     "frame increment",
+    "dimension index",
     "instance number",
 )
-"""What the members of `Pose.times` are, the most trusted first."""
+"""What the members of `Pose.times` are, the most trusted first.
+
+The acquisition time is a date, or 0, and a time of day: one number of both would be rounded to
+milliseconds. A dimension index is one within its instance, whose number comes first.
+"""
 
 
 FARTHEST_MM: Final = 1e9

@@ -202,6 +202,7 @@ def _findings(measured: Geometry, order: Order) -> tuple[str, ...]:
         "spacing-varies": not (measured.is_regular or measured.missing),
         "slices-not-in-line": not measured.is_straight,
         "moments-not-aligned": not _are_aligned(order),
+        "moments-uncertain": not order.is_certain,
         "sheared": measured.is_placed and measured.tilt_deg > 0,
     }
     return tuple(name for name, holds in found.items() if holds)

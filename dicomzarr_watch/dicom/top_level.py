@@ -27,6 +27,9 @@ _CONTRASTS: Final = frozenset({"WATER", "WATER_FRACTION", "FAT", "FAT_FRACTION"}
 }
 """Words that makers put there for what the values are; others are of how they were corrected."""
 
+_DATE: Final = len("yyyymmdd")
+_NO_DATE: Final = "0" * _DATE
+
 _GE_COMPLEX: Final = (0x0043102F, 0x00430010, "GEMS_PARM_01")
 _GE_COMPONENTS: Final[dict[int | None, str]] = {
     0: "MAGNITUDE",
@@ -54,9 +57,10 @@ def top_level(values: Values) -> Pose:
         instance_number=number,
         times=(
             moment(values.numeral(tags.TEMPORAL_POSITION_IDENTIFIER)),
-            moment(values.part(acquisition_time)),
+            values.part(acquisition_time),
             moment(values.decimal(tags.TRIGGER_TIME)),
             values.part(diffusion),
+            None,
             None,
             moment(number),
         ),
@@ -140,22 +144,23 @@ def moment(value: float | None) -> Moment | None:
     return None if value is None else (float(value),)
 
 
-def acquisition_time(values: Values) -> float | None:
-    """Return when the acquisition began, as a number that orders: yyyymmddHHMMSS.ffffff."""
+def acquisition_time(values: Values) -> Moment | None:
+    """Return when the acquisition began."""
     said = values.text(tags.ACQUISITION_DATE_TIME)
     if not said and values.text(tags.ACQUISITION_TIME):
-        date = values.text(tags.ACQUISITION_DATE) or "0"
+        date = values.text(tags.ACQUISITION_DATE) or _NO_DATE
         said = date + values.text(tags.ACQUISITION_TIME).replace(":", "")
-    return as_number(said)
+    return date_time(said)
 
 
-def as_number(said: str) -> float | None:
-    """Return a date and time as a number, without its offset from UTC."""
+def date_time(said: str) -> Moment | None:
+    """Return a date and a time of day as numbers: yyyymmdd and HHMMSS.ffffff, without an offset."""
+    local = said.split("+", maxsplit=1)[0].split("-", maxsplit=1)[0]
     try:
-        found = float(said.split("+", maxsplit=1)[0].split("-", maxsplit=1)[0])
+        found = float(local[:_DATE]), float(local[_DATE:] or 0)
     except ValueError:
         return None
-    return found if math.isfinite(found) else None
+    return found if all(map(math.isfinite, found)) else None
 
 
 def point(found: tuple[float, ...]) -> Point | None:

@@ -31,7 +31,7 @@ SHARED, PER_FRAME = 0x52009229, 0x52009230
 PLANE_POSITION, POSITION = 0x00209113, 0x00200032
 PLANE_ORIENTATION, ORIENTATION = 0x00209116, 0x00200037
 MEASURES, SPACING, THICKNESS, BETWEEN = 0x00289110, 0x00280030, 0x00180050, 0x00180088
-FRAME_CONTENT, ACQUIRED, TEMPORAL = 0x00209111, 0x00189074, 0x00209128
+FRAME_CONTENT, ACQUIRED, TEMPORAL, INDEX = 0x00209111, 0x00189074, 0x00209128, 0x00209157
 
 
 def ds(tag: int, value: str) -> Plain:
@@ -100,14 +100,15 @@ def test_frames_are_told_apart_by_their_moment() -> None:
             FRAME_CONTENT,
             Plain(ACQUIRED, "DT", even(b"20240102030405.25+0100")),
             Plain(TEMPORAL, "UL", bytes([n, 0, 0, 0])),
+            Plain(INDEX, "UL", bytes([1, 0, 0, 0, 3 - n, 0, 0, 0])),
         )
         for n in (1, 2)
     ]
     top = [Plain(0x00080032, "TM", b"010203"), ds(0x00181060, "4"), Plain(0x00200013, "IS", b"7 ")]
     found = poses_of(*top, per_frame(*((c,) for c in contents)))
-    moment = 20240102030405.25
+    moment = (20240102.0, 30405.25)
     assert [p.times for p in found] == [
-        ((n,), (moment,), (4.0,), None, None, (7.0,)) for n in (1.0, 2.0)
+        ((n,), moment, (4.0,), None, None, (7.0, 1.0, 3.0 - n), (7.0,)) for n in (1.0, 2.0)
     ]
 
 
@@ -126,7 +127,7 @@ def test_a_file_without_groups_has_one_pose_for_all_its_frames() -> None:
             position=(1.0, 2.0, 3.0),
             orientation=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
             instance_number=7,
-            times=((2.0,), (20240102030405.0,), (40.5,), None, None, (7.0,)),
+            times=((2.0,), (20240102.0, 30405.0), (40.5,), None, None, None, (7.0,)),
         ),
     )
 
@@ -134,18 +135,19 @@ def test_a_file_without_groups_has_one_pose_for_all_its_frames() -> None:
 @pytest.mark.parametrize(
     ("tag", "vr", "value", "moment"),
     [
-        (0x0008002A, "DT", "20240102030405.5", 20240102030405.5),
-        (0x0008002A, "DT", "20240102030405-0500", 20240102030405.0),
-        (0x00080032, "TM", "030405.125", 30405.125),
+        (0x0008002A, "DT", "20240102030405.000001", (20240102.0, 30405.000001)),
+        (0x0008002A, "DT", "20240102030405-0500", (20240102.0, 30405.0)),
+        (0x0008002A, "DT", "20240102", (20240102.0, 0.0)),
+        (0x00080032, "TM", "030405.125", (0.0, 30405.125)),
         (0x00080032, "TM", "early", None),
         (0x00080031, "TM", "030405", None),
     ],
 )
-def test_the_acquisition_time_is_a_number_that_orders(
-    tag: int, vr: str, value: str, moment: float | None
+def test_the_acquisition_time_is_a_date_and_a_time_of_day(
+    tag: int, vr: str, value: str, moment: Moment | None
 ) -> None:
     (pose,) = poses_of(Plain(tag, vr, even(value.encode())))
-    assert pose.times[1] == (None if moment is None else (moment,))
+    assert pose.times[1] == moment
 
 
 @pytest.mark.parametrize("tag", [SPACING, 0x00181164, 0x00182010])
@@ -182,7 +184,7 @@ def test_a_value_that_makes_no_sense_is_no_value(tag: int, value: str) -> None:
         (group(MEASURES, ds(THICKNESS, "3\\4"), ds(SPACING, "")), Pose(thickness=3.0)),
         (
             group(FRAME_CONTENT, Plain(TEMPORAL, "UL", bytes(8))),
-            Pose(times=((0.0,), *[None] * 5)),
+            Pose(times=((0.0,), *[None] * 6)),
         ),
     ],
 )
@@ -258,7 +260,7 @@ def test_b_value_and_direction_are_found_where_each_maker_puts_them(
 ) -> None:
     creators = [CREATORS[e.tag >> 16] for e in said if e.tag >> 16 in CREATORS]
     (pose,) = poses_of(*dict.fromkeys(creators), *said)
-    assert pose.times == (None, None, None, moment, None, None)
+    assert pose.times == (None, None, None, moment, None, None, None)
 
 
 @pytest.mark.parametrize("tag", [0x0019100C, 0x00431039, 0x20011003, 0x00651009])
@@ -266,7 +268,7 @@ def test_b_value_and_direction_are_found_where_each_maker_puts_them(
 def test_a_private_element_of_another_maker_is_no_b_value(tag: int, creator: str) -> None:
     block = Plain(tag & 0xFFFF0000 | 0x10, "LO", creator.encode())
     (pose,) = poses_of(block, Plain(tag, "IS", b"1000"))
-    assert pose.times == (None,) * 6
+    assert pose.times == (None,) * 7
 
 
 def test_b_values_are_read_in_the_order_of_the_files_bytes() -> None:
@@ -372,7 +374,7 @@ def test_groups_are_read_in_the_encoding_of_the_file(encoding: Encoding) -> None
     )
     (pose,) = poses_of(per_frame(said), encoding=encoding)
     assert pose.meaning == (("echo", "4.5"), ("segment", "3"))
-    assert pose.times == ((2.0,), None, (40.0,), None, None, None)
+    assert pose.times == ((2.0,), None, (40.0,), None, None, None, None)
 
 
 def test_an_element_without_a_vr_costs_the_others_nothing() -> None:

@@ -163,8 +163,8 @@ def test_slices_follow_the_normal_not_the_instance_number(orientation: tuple[flo
 def test_frames_at_one_place_are_moments_by_the_first_key_that_tells_them_apart(key: int) -> None:
     def times(t: int, z: int) -> Times:
         told = [5.0] * len(TIME_KEYS)  # what is the same for all tells nothing apart
-        own = 10.0 * t if TIME_KEYS[key] in COMMON else 10.0 * t + z
-        told[key:] = [own] + [100.0 - t] * (len(TIME_KEYS) - 1 - key)
+        own, z_own = 10.0 * t, 0 if TIME_KEYS[key] in COMMON else z
+        told[key:] = [own + z_own] + [100.0 - own - z_own] * (len(TIME_KEYS) - 1 - key)
         return tuple((number,) for number in told)
 
     # b-values are in the order in which they were scanned
@@ -194,6 +194,29 @@ def test_moments_that_no_key_tells_apart_stand_in_the_order_of_the_files() -> No
     image = only(stack([frame(n, z, times=same) for n, z in enumerate([0.0, 0.0, 2.0, 2.0])]))
     assert (image.shape, image.t_by) == ((2, 2), "file order")
     assert files(image) == [0, 2, 1, 3]
+    assert image.findings == ("moments-uncertain",)
+
+
+def test_what_all_places_say_alike_goes_before_what_each_says_by_itself() -> None:
+    """A heart in turns: slices are taken one after the other, each at some moment of the cycle."""
+    taken = [4.0, 5.0, 3.0, 7.0, 5.5, 6.0]
+    told: list[Times] = [(None, (t,), (n // 3 * 20.0,), *NO_TIMES[3:]) for n, t in enumerate(taken)]
+    image = only(stack([frame(n, 2.0 * (n % 3), times=told[n]) for n in range(6)]))
+    assert (image.t_by, files(image), image.findings) == ("trigger time", [0, 1, 2, 3, 4, 5], ())
+
+
+@pytest.mark.parametrize("numbers", ["instance number", "dimension index"])
+def test_times_that_say_another_order_than_the_numbers_of_the_frames_make_no_moments(
+    numbers: str,
+) -> None:
+    taken = [4.0, 5.0, 6.0, 7.0, 5.5, 5.0]  # the last slice was taken the other way round
+    at = TIME_KEYS.index(numbers)
+    told: list[Times] = [
+        (None, (t,), *NO_TIMES[2:at], (float(n),), *NO_TIMES[at + 1 :]) for n, t in enumerate(taken)
+    ]
+    image = only(stack([frame(n, 2.0 * (n % 3), times=told[n]) for n in range(6)]))
+    assert (image.t_by, files(image)) == (numbers, [0, 1, 2, 3, 4, 5])
+    assert image.findings == ("moments-uncertain",)
 
 
 UNEVEN = ("positions-repeat-unevenly",)
@@ -486,7 +509,7 @@ def test_a_gantry_tilt_is_a_finding() -> None:
 def test_b_values_and_directions_are_moments_in_the_order_of_the_scan() -> None:
     told = [(1000.0, 0.0, 1.0, 0.0), (0.0,), (1000.0, 1.0, 0.0, 0.0)]
     frames = [
-        frame(3 * z + n, 2.0 * z, times=(*NO_TIMES[:3], moment, None, None))
+        frame(3 * z + n, 2.0 * z, times=(*NO_TIMES[:3], moment, *NO_TIMES[4:]))
         for z in range(2)
         for n, moment in enumerate(told)
     ]
@@ -500,7 +523,7 @@ def test_b_values_are_told_whatever_moments_are_told_apart_by() -> None:
     """Two volumes without diffusion weighting have the same b-value."""
     told = [(0.0,), (1000.0, 0.0, 1.0, 0.0), (0.0,)]
     frames = [
-        frame(3 * z + n, 2.0 * z, times=(None, (float(n),), None, told[n], None, None))
+        frame(3 * z + n, 2.0 * z, times=(None, (float(n),), None, told[n], *NO_TIMES[4:]))
         for z in range(2)
         for n in range(3)
     ]
@@ -513,14 +536,14 @@ def test_b_values_are_told_whatever_moments_are_told_apart_by() -> None:
     ("days", "t_by"),
     [
         ((0.0, 0.0), "instance number"),
-        ((20240101e6, 20240101e6), "instance number"),
-        ((20240101e6, 20240102e6), "acquisition time"),
+        ((20240101.0, 20240101.0), "instance number"),
+        ((20240101.0, 20240102.0), "acquisition time"),
     ],
 )
 def test_a_scan_over_midnight_goes_on_behind_it(days: tuple[float, float], t_by: str) -> None:
-    times = [days[0] + 235950.0, days[1] + 10.0]
+    times = [(days[0], 235950.0), (days[1], 10.0)]
     frames = [
-        frame(n, 0.0, times=(None, (t,), *NO_TIMES[2:5], (float(n),))) for n, t in enumerate(times)
+        frame(n, 0.0, times=(None, t, *NO_TIMES[3:], (float(n),))) for n, t in enumerate(times)
     ]
     image = only(stack(frames))
     assert (files(image), image.t_by) == ([0, 1], t_by)
