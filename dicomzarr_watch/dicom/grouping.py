@@ -62,6 +62,7 @@ SPLIT_RULES: Final[dict[str, Callable[[Frame], Hashable]]] = {
     "matrix origin": lambda f: (f.grid and f.pose.position) or "",
     "copy": lambda f: f.copy,
     "orientation": lambda f: f.pose.orientation,
+    "place": lambda f: "unknown" if not f.grid and f.pose.position is None else "",
     "frame of reference": lambda f: f.pose.frame_of_reference,
     "pixel spacing": lambda f: f.pose.spacing,
 } | {name: _meaning(name) for name in MEANINGS}
@@ -97,6 +98,7 @@ def _looked_at(frame: Frame) -> Hashable:
         frame.copy,
         frame.grid,
         frame.grid and pose.position,
+        pose.position is None,
         pose.orientation,
         pose.spacing,
         pose.frame_of_reference,

@@ -30,7 +30,7 @@ def number(frame: Frame) -> tuple[int, int, int, int]:
 
 
 def lines(frames: Sequence[Frame]) -> list[list[Frame]] | None:
-    """Gather frames into lines of slices; None where a frame has no place.
+    """Gather frames into lines of slices; None where they have no place.
 
     A line goes on with the frame that lies nearest to its end: aside by no more than a part of a
     frame, and as far again as along, for the tilt of a gantry. One line are also those whose lines

@@ -404,6 +404,7 @@ SPLITS = {
     "orientation": frame(1, orientation=ORIENTATIONS[1]),
     "frame of reference": frame(1, frame_of_reference="1.2"),
     "pixel spacing": frame(1, spacing=(2.0, 2.0)),
+    "place": frame(1, position=None),
     "copy": replace(frame(1), copy=1),
     "total pixel matrix": replace(frame(1, None), grid=TileGrid((8, 6), (8, 6))),
     "matrix origin": tiled(1, 1.0, 1),
@@ -424,7 +425,7 @@ def test_what_means_another_voxel_is_another_image_and_says_by_which_rule(rule: 
     assert sorted(len(i.frames) for i in images) == [1, 2]
     assert all(set(i.split_by) == {rule} for i in images)
     assert images[0].split_by != images[1].split_by
-    is_optional = rule in {"frame of reference", "total pixel matrix", *MEANINGS}
+    is_optional = rule in {"frame of reference", "place", "total pixel matrix", *MEANINGS}
     assert all(i.split_by[rule] for i in images) or is_optional
 
 
@@ -481,9 +482,10 @@ def test_single_files_without_a_place_are_slices_by_instance_number() -> None:
     assert not image.geometry.is_placed
 
 
-def test_one_frame_without_place_puts_all_in_order_of_their_numbers() -> None:
-    image = only(stack([frame(0, 9.0), frame(1, None), frame(2, 3.0)]))
-    assert (image.z_by, files(image)) == ("instance number", [0, 1, 2])
+def test_one_frame_without_place_costs_the_others_none_of_theirs() -> None:
+    images = stack([frame(0, 9.0), frame(1, None), frame(2, 3.0)])
+    assert [(i.z_by, files(i)) for i in images] == [("position", [2, 0]), ("instance number", [1])]
+    assert [i.split_by for i in images] == [{"place": ""}, {"place": "unknown"}]
 
 
 @pytest.mark.parametrize(
