@@ -97,9 +97,10 @@ class Clearing:
         return self._under_way is not None and self._under_way.drop == drop
 
     def begin(self) -> None:
-        """Find out what is left to clear of what was archived before the daemon started."""
+        """Find out what is left to clear of what was archived before, whatever stayed then."""
         if not self.is_wanted:
             return
+        self._kept.clear()
         with suppress(OSError):  # an inbox that is away has no empty folders
             for one in self._settings.inbox.iterdir():
                 files = self._ledger.files.of_drop(drop_of(one.name)) if one.is_dir() else ()

@@ -72,6 +72,7 @@ class Working:
         self._clearing = clearing
         self._is_jobs_turn = False
         self._is_deaf = False
+        self._was_away = False
         self._running: dict[int, _Attempt] = {}
         self._pause = Pause(settings, log)
         self._room = Room(settings)
@@ -122,6 +123,7 @@ class Working:
         self._pause.look()
         with self._ledger.together():
             drops = self.take_in()
+            self._begin_clearing_anew_if_back()
             self._grant_retries()
             self._watching.offer()
             room = 0 if self._pause.is_away else self._engine.capacity
@@ -132,6 +134,13 @@ class Working:
         if clearance is not None:
             self._engine.submit(NUMBER, clearance)
         return drops
+
+    def _begin_clearing_anew_if_back(self) -> None:
+        """Have originals tried again that stayed because the output was away with their archive."""
+        self._was_away |= self._pause.is_away
+        if self._was_away and not (self._pause.is_away or self._clearing.is_under_way):
+            self._clearing.begin()
+            self._was_away = False
 
     def _claimed_in_turn(self, room: int) -> tuple[list[_Attempt], Task | None]:
         """Claim jobs and originals to clear; where there is room for one, in turn."""

@@ -168,6 +168,20 @@ def test_a_series_without_an_archive_of_its_own_stays(tmp_path: Path) -> None:
     assert (kept["drop"], kept["code"]) == ("b", "no-receipt")
 
 
+def test_what_stays_as_its_archive_is_away_goes_when_the_output_is_back(tmp_path: Path) -> None:
+    made(tmp_path / "inbox" / "a", 2)
+    _, daemon = once(tmp_path)
+    (series,) = (daemon.output / "a").glob("CT-*")
+    series.rename(tmp_path / "series")  # as an output does that goes while originals are looked at
+    with running(tmp_path, **DELETE) as daemon:
+        assert daemon.wait("originals.kept")["code"] == "no-receipt"
+        daemon.output.rename(tmp_path / "away")
+        daemon.wait("output.paused")
+        (tmp_path / "series").rename(tmp_path / "away" / "a" / series.name)
+        (tmp_path / "away").rename(daemon.output)
+        daemon.wait("originals.cleared", files=2)
+
+
 def test_a_bundle_goes_when_all_of_its_members_are_archived(tmp_path: Path) -> None:
     files = made(tmp_path / "made", 3)
     inside = bundled(Form.TAR_GZ, made(tmp_path / "more", 2, series_uid="1.2.3", SeriesNumber=2))
