@@ -234,7 +234,7 @@ class Working:
         under_way = [*self._running.values()]
         busy = {_key(attempt.job) for attempt in under_way}
         is_doubtful = any(attempt.job.losses for attempt in under_way)
-        with closing(self._ledger.jobs.due(now)) as due:
+        with closing(self._ledger.jobs.due(now, self._settings.retry_max_s)) as due:
             for job in due:
                 key = _key(job)
                 tally = self._watching.tally(key)

@@ -76,13 +76,15 @@ class Jobs:
         rows = self._database.ask(_JOBS + where + " ORDER BY id", *given.values())
         return [_job(row) for row in rows]
 
-    def due(self, now: float) -> Generator[Job, None, None]:
+    def due(self, now: float, longest_s: float = math.inf) -> Generator[Job, None, None]:
         """Yield queued jobs that are due, those that never failed first; drops take turns.
 
+        longest_s: the longest pause; who would wait longer waits since the clock was set back.
         To be closed before anything is told to the ledger.
         """
-        query = _JOBS + " WHERE state = ? AND due_at <= ? ORDER BY due_at, turn, id"
-        rows = self._database.ask(query, State.QUEUED, now)
+        is_due = "NOT (due_at > ? AND due_at <= ?)"
+        query = _JOBS + f" WHERE state = ? AND {is_due} ORDER BY due_at, turn, id"
+        rows = self._database.ask(query, State.QUEUED, now, now + longest_s)
         try:
             yield from map(_job, rows)
         finally:

@@ -305,6 +305,9 @@ def test_jobs_that_are_due_come_in_the_order_in_which_they_are(tmp_path: Path) -
         assert [j.id for j in ledger.jobs.due(5.0)] == [fresh.id]
         assert [j.id for j in ledger.jobs.due(15.0)] == [fresh.id, soon.id]
         assert [j.id for j in ledger.jobs.due(99.0)] == [fresh.id, soon.id, late.id]
+        # the clock was set back: nobody waits for longer than the longest pause
+        assert [j.id for j in ledger.jobs.due(5.0, 10.0)] == [fresh.id, late.id]
+        assert [j.id for j in ledger.jobs.due(-99.0, 10.0)] == [fresh.id, soon.id, late.id]
         assert ledger.jobs.next_due_at(5.0) == pytest.approx(10.75)
         assert ledger.jobs.next_due_at(15.0) == pytest.approx(20.75)
         assert ledger.jobs.next_due_at(99.0) == float("inf")
