@@ -10,7 +10,17 @@ from pathlib import Path
 from shutil import copy
 
 import pytest
-from daemon_process import COMMAND, FAULTY, HAMPERED, clean_environment, held_at, once, running
+from daemon_process import (
+    COMMAND,
+    FAULTY,
+    HAMPERED,
+    PATIENCE_S,
+    begun,
+    clean_environment,
+    held_at,
+    once,
+    running,
+)
 from dicom_files import pydicom_files
 from drops import brought_back, dropped, fates, made
 
@@ -215,4 +225,13 @@ def test_an_output_that_cannot_be_locked_is_said_and_used_all_the_same(tmp_path:
     assert code == 0
     (said,) = daemon.all("check.failed", code="output-lock")
     assert said["found"] == "Is a directory"
+    assert brought_back(daemon.output / "a") == files
+
+
+def test_a_daemon_whose_standard_streams_are_closed_does_its_work(tmp_path: Path) -> None:
+    """As `ssh host 'dicomzarr-watch run … <&- >&- 2>&- &'` starts it."""
+    files = made(tmp_path / "inbox" / "a")
+    closed = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *COMMAND)
+    with begun(tmp_path, "--once", command=closed) as daemon:
+        assert daemon.process.wait(PATIENCE_S) == 0
     assert brought_back(daemon.output / "a") == files
