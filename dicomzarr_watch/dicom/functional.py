@@ -17,6 +17,7 @@ from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.geometry import normal
 from dicomzarr_watch.dicom.nuclear import NUCLEAR_MEDICINE, nuclear_poses
 from dicomzarr_watch.dicom.pose import Meaning, Moment, Pose, plausible
+from dicomzarr_watch.dicom.quantity import rescale
 from dicomzarr_watch.dicom.siemens import mosaic_poses
 from dicomzarr_watch.dicom.top_level import (
     date_time,
@@ -119,12 +120,12 @@ def shared_pose(values: Values) -> Pose:
 
 
 def _from_groups(values: Values, pose: Pose, count: int) -> tuple[Pose, ...]:
-    """Return the pose of every frame; of the first one if there are not as many as frames."""
+    """Return the pose of every frame; what all share if there are not as many as frames."""
     shared = next(values.items(tags.SHARED_FUNCTIONAL_GROUPS_SEQUENCE), None)
     base = with_groups(pose, shared) if shared else pose
     frames = values.items(tags.PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE)
     found = tuple(with_groups(base, own) for own in frames)
-    return found if len(found) == count else found[:1]
+    return found if len(found) == count else (base,)
 
 
 def with_groups(pose: Pose, groups: Values) -> Pose:
@@ -150,7 +151,7 @@ def with_groups(pose: Pose, groups: Values) -> Pose:
     for item in groups.items(tags.FRAME_CONTENT_SEQUENCE):
         found["stack"] = item.text(tags.STACK_ID)
     for item in groups.items(tags.PIXEL_VALUE_TRANSFORMATION_SEQUENCE):
-        found["rescale"] = item.decimal_pair(tags.RESCALE_SLOPE, tags.RESCALE_INTERCEPT)
+        found["rescale"] = rescale(item)
     for item in groups.items(tags.FRAME_VOI_LUT_SEQUENCE):
         found["window"] = item.decimal_pair(tags.WINDOW_CENTER, tags.WINDOW_WIDTH)
     found["times"] = _times_of(groups, list(pose.times))

@@ -13,7 +13,7 @@ from dicomzarr_watch.dicom.functional import frame_poses
 from dicomzarr_watch.dicom.memory import Memory
 from dicomzarr_watch.dicom.part10 import Element, Part10
 from dicomzarr_watch.dicom.pose import Pose
-from dicomzarr_watch.dicom.quantity import NOTHING_SAID, Quantity, quantity
+from dicomzarr_watch.dicom.quantity import NOTHING_SAID, Quantity, quantity, rescale
 from dicomzarr_watch.dicom.slides import tiling
 from dicomzarr_watch.dicom.tiles import NoTiling, Tiling
 from dicomzarr_watch.dicom.values import Values
@@ -224,4 +224,4 @@ def _rescale(values: Values) -> tuple[float, float] | None:
     """Return slope and intercept; an RT dose has a scaling instead (PS3.3 C.8.8.3)."""
     scaling = values.decimal(tags.DOSE_GRID_SCALING)
     dose = (scaling, 0.0) if scaling is not None else None
-    return values.decimal_pair(tags.RESCALE_SLOPE, tags.RESCALE_INTERCEPT) or dose
+    return rescale(values) or dose

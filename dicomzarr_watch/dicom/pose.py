@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -86,16 +87,28 @@ FARTHEST_MM: Final = 1e9
 """Numbers beyond this are no place, no direction and no distance, and squares of them overflow."""
 
 
+SKEW_MOST: Final = 0.1
+"""Of the length of row × column, which is 1: cosines that give less or more are no directions."""
+
+
 def plausible(pose: Pose) -> Pose:
     """Return a pose without the numbers that cannot be true."""
-    lengths = pose.position, pose.orientation, pose.spacing, pose.thickness, pose.spacing_between
+    if pose.orientation and not _are_cosines(*pose.orientation):
+        pose = replace(pose, orientation=None)
+    lengths = pose.position, pose.spacing, pose.thickness, pose.spacing_between
     if all(map(_is_near, lengths)):
         return pose
-    names = "position", "orientation", "spacing", "thickness", "spacing_between"
+    names = "position", "spacing", "thickness", "spacing_between"
     wrong: dict[str, Any] = {
         n: None for n, v in zip(names, lengths, strict=True) if not _is_near(v)
     }
     return replace(pose, **wrong)
+
+
+def _are_cosines(a: float, b: float, c: float, d: float, e: float, f: float) -> bool:
+    """Tell whether a row and a column are across each other; some files have only zeros."""
+    length = math.hypot(b * f - c * e, c * d - a * f, a * e - b * d)
+    return abs(length - 1) <= SKEW_MOST
 
 
 def _is_near(value: tuple[float, ...] | float | None) -> bool:

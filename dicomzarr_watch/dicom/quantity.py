@@ -80,6 +80,14 @@ def quantity(values: Values) -> Quantity:
     return Quantity(units, _tracer(values) if sop_class == _PET else None)
 
 
+def rescale(values: Values) -> tuple[float, float] | None:
+    """Return slope and intercept; one that is not said changes nothing, as other readers have it."""
+    slope, intercept = (values.decimal(t) for t in (tags.RESCALE_SLOPE, tags.RESCALE_INTERCEPT))
+    if slope is None and intercept is None:
+        return None
+    return 1.0 if slope is None else slope, intercept or 0.0
+
+
 def _of_frames(values: Values) -> str:
     """Return the units that functional groups say for all frames, or else for the first one."""
     sequences = tags.SHARED_FUNCTIONAL_GROUPS_SEQUENCE, tags.PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE

@@ -162,6 +162,8 @@ def test_the_spacing_is_that_of_the_patient_or_else_of_the_imager(tag: int) -> N
         (POSITION, "1\\2"),
         (POSITION, "1\\2\\x"),
         (ORIENTATION, "1\\0\\0"),
+        (ORIENTATION, "0\\0\\0\\0\\0\\0"),
+        (ORIENTATION, "1\\0\\0\\1\\0\\0"),
         (SPACING, "0\\1"),
         (SPACING, "-1\\1"),
         (SPACING, "1"),
@@ -209,15 +211,29 @@ def test_a_broken_sequence_costs_the_frames_their_poses_never_the_file(broken: B
 
 
 @pytest.mark.parametrize("frames", [1, 3])
-def test_groups_that_are_not_as_many_as_the_frames_say_only_where_the_first_lies(
-    frames: int,
+def test_groups_that_are_not_as_many_as_the_frames_say_nothing_of_any(frames: int) -> None:
+    (pose,) = poses_of(shared(MEASURED), FRAMES, frames=frames)
+    assert (pose.position, pose.thickness) == (None, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "rescale"),
+    [
+        ([ds(0x00281053, "2"), ds(0x00281052, "-5")], (2.0, -5.0)),
+        ([ds(0x00281053, "2")], (2.0, 0.0)),
+        ([ds(0x00281052, "-5")], (1.0, -5.0)),
+        ([], None),
+    ],
+)
+def test_a_slope_or_an_intercept_that_is_not_said_changes_nothing(
+    said: list[Built], rescale: tuple[float, float] | None
 ) -> None:
-    (pose,) = poses_of(FRAMES, frames=frames)
-    assert pose.position == (1.0, 2.0, 3.0)
+    (pose,) = poses_of(per_frame((group(0x00289145, *said[::-1]),)))
+    assert pose.rescale == rescale
 
 
 def test_a_sequence_of_no_frames_has_no_poses() -> None:
-    assert poses_of(per_frame()) == ()
+    assert poses_of(per_frame()) == (Pose(),)
     assert poses_of(shared(us(0x00280010, 1, BIG)), FRAMES)[1].position == (1.0, 2.0, 5.5)
 
 

@@ -66,10 +66,10 @@ def test_a_slice_says_what_it_is_and_where(tmp_path: Path) -> None:
     assert (pose.spacing, pose.thickness) == ((0.7, 0.5), 1.0)
 
 
-@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept", "WindowWidth"])
-def test_half_of_a_pair_is_none(tmp_path: Path, keyword: str) -> None:
+@pytest.mark.parametrize("keyword", ["WindowCenter", "WindowWidth"])
+def test_half_of_a_window_is_none(tmp_path: Path, keyword: str) -> None:
     found = header_of(write_slice(tmp_path / "a", **{keyword: 2}).read_bytes()).instance
-    assert (found.rescale, found.window) == (None, None)
+    assert found.window is None
 
 
 def test_a_series_stacks_as_it_was_written(tmp_path: Path) -> None:
