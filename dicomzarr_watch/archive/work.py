@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from io import FileIO
 from pathlib import Path
 
+from dicomzarr_watch.archive.threads import CORES
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.source import opened as open_source
 
@@ -76,7 +76,7 @@ class Work:
     output: Path
     verify: Level = Level.EXACT
     keep_reconstructed: Path | None = None
-    threads: int = os.cpu_count() or 1
+    threads: int = CORES
     findings: tuple[Finding, ...] = ()
     is_decoded: bool = True
     keep_encoded: KeepEncoded = KeepEncoded.ALWAYS
