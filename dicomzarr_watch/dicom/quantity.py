@@ -81,7 +81,7 @@ def quantity(values: Values) -> Quantity:
 
 
 def rescale(values: Values) -> tuple[float, float] | None:
-    """Return slope and intercept; one that is not said changes nothing, as other readers have it."""
+    """Return slope and intercept; one alone stands, as other readers have it."""
     slope, intercept = (values.decimal(t) for t in (tags.RESCALE_SLOPE, tags.RESCALE_INTERCEPT))
     if slope is None and intercept is None:
         return None
