@@ -54,7 +54,7 @@ _MEANINGS: Final = (
         tags.COMPLEX_IMAGE_COMPONENT,
         b"CS",
     ),
-    ("echo", tags.MR_ECHO_SEQUENCE, tags.EFFECTIVE_ECHO_TIME, b"FD"),
+    ("echo time", tags.MR_ECHO_SEQUENCE, tags.EFFECTIVE_ECHO_TIME, b"FD"),
     (
         "velocity direction",
         tags.MR_VELOCITY_ENCODING_SEQUENCE,

@@ -54,6 +54,7 @@ MEANINGS: Final = (
     "image type",
     "complex component",
     "echo",
+    "echo time",
     "velocity direction",
     "reconstruction kernel",
     "tube voltage",
@@ -93,7 +94,7 @@ SKEW_MOST: Final = 0.1
 
 def plausible(pose: Pose) -> Pose:
     """Return a pose without the numbers that cannot be true."""
-    if pose.orientation and not _are_cosines(*pose.orientation):
+    if pose.orientation and not _is_direction(pose.orientation):
         pose = replace(pose, orientation=None)
     lengths = pose.position, pose.spacing, pose.thickness, pose.spacing_between
     if all(map(_is_near, lengths)):
@@ -105,8 +106,9 @@ def plausible(pose: Pose) -> Pose:
     return replace(pose, **wrong)
 
 
-def _are_cosines(a: float, b: float, c: float, d: float, e: float, f: float) -> bool:
+def _is_direction(cosines: tuple[float, ...]) -> bool:
     """Tell whether a row and a column are across each other; some files have only zeros."""
+    a, b, c, d, e, f = cosines
     length = math.hypot(b * f - c * e, c * d - a * f, a * e - b * d)
     return abs(length - 1) <= SKEW_MOST
 

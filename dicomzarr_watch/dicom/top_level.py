@@ -92,8 +92,9 @@ def meaning(values: Values) -> Meaning:
         "series number": values.text(tags.SERIES_NUMBER),
         "image type": image_type(values.texts(tags.IMAGE_TYPE)),
         "complex component": values.text(tags.COMPLEX_IMAGE_COMPONENT) or _ge_component(values),
-        # not each maker numbers echoes
-        "echo": values.text(tags.ECHO_NUMBERS) or _plain(values.decimal(tags.ECHO_TIME), digits=2),
+        "echo": values.text(tags.ECHO_NUMBERS),
+        # not each maker numbers echoes, and some number all of them 1
+        "echo time": _plain(values.decimal(tags.ECHO_TIME), digits=4),
         "reconstruction kernel": values.text(tags.CONVOLUTION_KERNEL),
         "tube voltage": _plain(values.decimal(tags.KVP)),
         "view": _view(values),

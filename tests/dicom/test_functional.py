@@ -316,7 +316,7 @@ def test_what_a_frame_says_of_diffusion_wins() -> None:
         (Plain(0x00181210, "SH", b"B30f"), ("reconstruction kernel", "B30f")),
         (Plain(0x00180060, "DS", b"120 "), ("tube voltage", "120")),
         (Plain(0x00180060, "DS", b"120.0 "), ("tube voltage", "120")),
-        (Plain(0x00180081, "DS", b"4.60"), ("echo", "4.6")),
+        (Plain(0x00180081, "DS", b"104.00"), ("echo time", "104")),
         (Plain(0x00185101, "CS", b"MLO "), ("view", "MLO")),
         (Plain(0x00200062, "CS", b"L "), ("view", "L")),
     ],
@@ -351,7 +351,7 @@ def test_what_is_not_said_or_empty_sets_nothing_apart() -> None:
             group(0x00189329, Plain(0x00089007, "CS", b"ORIGINAL\\PRIMARY\\AXIAL ")),
             ("image type", "ORIGINAL\\PRIMARY\\AXIAL"),
         ),
-        (group(0x00189114, fd(0x00189082, 4.6)), ("echo", "4.6")),
+        (group(0x00189114, fd(0x00189082, 4.6)), ("echo time", "4.6")),
         (group(0x00189314, Plain(0x00181210, "SH", b"B30f")), ("reconstruction kernel", "B30f")),
         (group(0x00189325, Plain(0x00180060, "DS", b"80")), ("tube voltage", "80")),
         (group(0x0062000A, us(0x0062000B, 3)), ("segment", "3")),
@@ -369,9 +369,9 @@ def test_what_sets_a_frame_apart_is_read_from_its_groups(
 @pytest.mark.parametrize(
     ("element", "name", "value"),
     [
-        (Plain(0x00189082, "UN", struct.pack("<d", 4.6)), "echo", "4.6"),
-        (Plain(0x00189082, "FL", struct.pack("<f", 0.5)), "echo", "0.5"),
-        (Plain(0x00189082, "DS", b"4.60"), "echo", "4.60"),
+        (Plain(0x00189082, "UN", struct.pack("<d", 4.6)), "echo time", "4.6"),
+        (Plain(0x00189082, "FL", struct.pack("<f", 0.5)), "echo time", "0.5"),
+        (Plain(0x00189082, "DS", b"4.60"), "echo time", "4.60"),
     ],
 )
 def test_a_group_is_read_in_the_vr_that_stands_there(element: Plain, name: str, value: str) -> None:
@@ -389,7 +389,7 @@ def test_groups_are_read_in_the_encoding_of_the_file(encoding: Encoding) -> None
         group(FRAME_CONTENT, Plain(TEMPORAL, "UL", struct.pack(order + "I", 2))),
     )
     (pose,) = poses_of(per_frame(said), encoding=encoding)
-    assert pose.meaning == (("echo", "4.5"), ("segment", "3"))
+    assert pose.meaning == (("echo time", "4.5"), ("segment", "3"))
     assert pose.times == ((2.0,), None, (40.0,), None, None, None, None)
 
 
@@ -488,6 +488,7 @@ def kind(value: bytes) -> tuple[Plain, ...]:
     ("facts", "rule"),
     [
         ([(Plain(0x00180086, "IS", n),) for n in (b"1 ", b"2 ")], "echo"),
+        ([(ds(0x00180081, n), Plain(0x00180086, "IS", b"1 ")) for n in ("5", "9")], "echo time"),
         ([kind(b"ORIGINAL\\PRIMARY\\" + k) for k in (b"M", b"P")], "image type"),
         ([(Plain(0x00089208, "CS", k),) for k in (b"REAL", b"PHASE ")], "complex component"),
     ],
