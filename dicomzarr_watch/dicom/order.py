@@ -68,7 +68,8 @@ def by_number(frames: list[Frame]) -> Order:
     ordered = sorted(frames, key=number)
     runs = {f.pose.concatenation[0] or f.file for f in ordered}
     if len(ordered) > 1 and len(runs) == 1:
-        return Order(ordered, (len(ordered), 1), t_by="frame number")
+        moments = _moments([ordered])
+        return Order(ordered, (len(ordered), 1), t_by="frame number", moments=moments)
     return Order(ordered, (1, len(ordered)), z_by="instance number")
 
 

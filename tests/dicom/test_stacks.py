@@ -450,9 +450,11 @@ def test_the_largest_image_comes_first_and_of_equals_that_of_the_first_file() ->
 
 
 def test_the_frames_of_a_cine_are_moments() -> None:
-    image = only(stack([frame(0, None, number=n) for n in (2, 0, 1)]))
+    taken: list[Times] = [(None, (0.0, 40.0 * n), *NO_TIMES[2:]) for n in range(3)]
+    image = only(stack([frame(0, None, number=n, times=taken[n]) for n in (2, 0, 1)]))
     assert (image.shape, image.z_by, image.t_by) == ((3, 1), "", "frame number")
     assert [f.number for f in image.frames] == [0, 1, 2]
+    assert image.moments == {"acquisition time": ((0.0, 0.0), (0.0, 40.0), (0.0, 80.0))}
 
 
 def test_cines_and_stills_of_one_series_are_images_of_their_own() -> None:
