@@ -39,13 +39,13 @@ _GE_COMPONENTS: Final[dict[int | None, str]] = {
 }
 
 _DIFFUSION: Final = (
-    (0x00189087, 0x00189089, ""),
-    (0x0019100C, 0x0019100E, "SIEMENS MR HEADER"),
-    (0x00431039, 0x00000000, "GEMS_PARM_01"),
-    (0x20011003, 0x00000000, "Philips Imaging DD 001"),
-    (0x00651009, 0x00651037, "Image Private Header"),
+    (0x00189087, b"FD", 0x00189089, ""),
+    (0x0019100C, b"IS", 0x0019100E, "SIEMENS MR HEADER"),
+    (0x00431039, b"IS", 0x00000000, "GEMS_PARM_01"),
+    (0x20011003, b"FL", 0x00000000, "Philips Imaging DD 001"),
+    (0x00651009, b"FD", 0x00651037, "Image Private Header"),
 )
-"""Elements of b-value and direction, with the private creator of a maker's own."""
+"""Elements of b-value, with its usual VR, and direction; the private creator of a maker's own."""
 
 
 def top_level(values: Values) -> Pose:
@@ -129,14 +129,14 @@ def _plain(number: float | None, digits: int = 6) -> str:
 
 def diffusion(values: Values) -> Moment | None:
     """Return the b-value and, where it is said, the direction; standard or private elements."""
-    for b_value, direction, creator in _DIFFUSION:
+    for b_value, usual_vr, direction, creator in _DIFFUSION:
         if b_value not in values:
             continue
-        found = values.decimals(b_value) or values.doubles(b_value)
+        found = values.numbers(b_value, usual_vr)
         block = b_value & 0xFFFF0000 | b_value >> 8 & 0xFF
         if found and (not creator or values.text(block) == creator):
             # GE adds 1e9 to mark something else in the same number
-            return (found[0] % 1e6, *(values.doubles(direction) or values.decimals(direction)))
+            return (found[0] % 1e6, *values.numbers(direction, b"FD"))
     return None
 
 

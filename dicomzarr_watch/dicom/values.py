@@ -91,10 +91,6 @@ class Values:
             return ()
         return found if all(map(math.isfinite, found)) else ()
 
-    def doubles(self, tag: int) -> tuple[float, ...]:
-        """Return the finite numbers of an FD element, or of an FL one."""
-        return self._finite(tag, "f" if self.vr(tag) == b"FL" else "d")
-
     def numbers(self, tag: int, usual_vr: bytes) -> tuple[float, ...]:
         """Return the finite numbers of an element in the VR that it has, or usually has."""
         layout = BINARY.get(self._known_vr(tag, usual_vr))
