@@ -14,6 +14,7 @@ from dicomzarr_watch.dicom.memory import Memory
 from dicomzarr_watch.dicom.part10 import Element, Part10
 from dicomzarr_watch.dicom.pose import Pose
 from dicomzarr_watch.dicom.quantity import NOTHING_SAID, Quantity, quantity, rescale
+from dicomzarr_watch.dicom.siemens import is_mosaic
 from dicomzarr_watch.dicom.slides import tiling
 from dicomzarr_watch.dicom.tiles import NoTiling, Tiling
 from dicomzarr_watch.dicom.values import Values
@@ -182,7 +183,11 @@ def _instance(values: Values) -> Instance:
 
 def _view(values: Values) -> tuple[FrameRun | NoFrames, Tiling | NoTiling]:
     frames = frame_run(values)
-    return frames, tiling(values, frames) if isinstance(frames, FrameRun) else NoTiling()
+    if not isinstance(frames, FrameRun):
+        return frames, NoTiling()
+    if is_mosaic(values) and not frames.format.mosaic_slices and frames.count == 1:
+        return frames, NoTiling("mosaic-not-unfolded")
+    return frames, tiling(values, frames)
 
 
 def _sop_class(values: Values) -> str:

@@ -17,15 +17,22 @@ from dicomzarr_watch.dicom.geometry import Vector
 from dicomzarr_watch.dicom.pose import Pose
 from dicomzarr_watch.dicom.values import Values, integer
 
+_MOSAICS: Final = frozenset({"MOSAIC", "VFRAME"})
+"""What Siemens calls them, and United Imaging, whose slices are not unfolded."""
 _SLICES: Final = 0x0019100A
 _CSA_HEADER: Final = 0x00291010
 _NAME_BYTES: Final = 84
 _ITEMS_MOST: Final = 100
 
 
+def is_mosaic(values: Values) -> bool:
+    """Tell whether the slices of a volume are said to be tiles of a frame."""
+    return not _MOSAICS.isdisjoint(values.texts(tags.IMAGE_TYPE))
+
+
 def mosaic_slices(values: Values) -> int:
-    """Return how many slices a frame holds, or 0 if it is no mosaic."""
-    if "MOSAIC" not in values.texts(tags.IMAGE_TYPE):
+    """Return how many slices a frame holds, or 0 if it is no mosaic, or nothing says it."""
+    if not is_mosaic(values):
         return 0
     said = values.number(_SLICES)
     if said is None:

@@ -31,6 +31,7 @@ from dicomzarr_watch.dicom.instance import Header, SeriesFacts, read_header
 from dicomzarr_watch.dicom.model import Elements
 from dicomzarr_watch.dicom.pose import Pose
 from dicomzarr_watch.dicom.stacks import stack
+from dicomzarr_watch.dicom.tiles import NoTiling
 
 CASE = PIXEL_CASES[0]
 MATRIX: list[Built] = [*CASE.elements[:-1]]
@@ -70,6 +71,14 @@ def test_a_slice_says_what_it_is_and_where(tmp_path: Path) -> None:
 def test_half_of_a_window_is_none(tmp_path: Path, keyword: str) -> None:
     found = header_of(write_slice(tmp_path / "a", **{keyword: 2}).read_bytes()).instance
     assert found.window is None
+
+
+@pytest.mark.parametrize("kind", ["MOSAIC", "VFRAME", "ND"])
+def test_a_mosaic_of_which_nobody_says_the_slices_is_named(tmp_path: Path, kind: str) -> None:
+    """Who takes names off often takes private elements off, which say how many there are."""
+    types = ["ORIGINAL", "PRIMARY", "M", kind]
+    found = header_of(write_slice(tmp_path / "a", ImageType=types).read_bytes()).instance
+    assert found.tiling == NoTiling("" if kind == "ND" else "mosaic-not-unfolded")
 
 
 def test_a_series_stacks_as_it_was_written(tmp_path: Path) -> None:
