@@ -15,8 +15,9 @@ from dicomzarr_watch.dicom.gathering import gathered
 from dicomzarr_watch.dicom.grouping import Frame
 from dicomzarr_watch.dicom.order import Places
 from dicomzarr_watch.dicom.places import number, places
-from dicomzarr_watch.dicom.pose import TIME_KEYS
+from dicomzarr_watch.dicom.pose import TIME_KEYS, Moment
 
+_ACQUISITION: Final = TIME_KEYS.index("acquisition number")
 PARTS_MOST: Final = 64
 """What has more parts numbers something else than volumes."""
 
@@ -30,8 +31,8 @@ def divisions(found: Places) -> Iterator[tuple[str, dict[str, Places]]]:
     """Yield what divides frames, and the parts, each with as many frames at every place."""
     frames = list(chain(*found))
     at = {id(frame): n for n, place in enumerate(found) for frame in place}
-    if all(frame.pose.acquisition is not None for frame in frames):
-        by_number = gathered((f.pose.acquisition, f) for f in frames)
+    by_number = gathered((_acquisition(f), f) for f in frames)
+    if None not in by_number:
         alike = _with_same_places(by_number.values(), at)
         yield from _even("acquisition", {_numbers(part): part for part in alike})
     if all(frame.pose.stack for frame in frames):
@@ -80,8 +81,12 @@ def _with_same_places(moments: Iterable[list[Frame]], at: dict[int, int]) -> Ite
     return alike.values()
 
 
+def _acquisition(frame: Frame) -> Moment | None:
+    return frame.pose.times[_ACQUISITION]
+
+
 def _numbers(frames: Iterable[Frame]) -> str:
-    told = sorted({frame.pose.acquisition or 0 for frame in frames})
+    told = sorted({int(moment[0]) for moment in map(_acquisition, frames) if moment})
     return str(told[0]) if len(told) == 1 else f"{told[0]} to {told[-1]}"
 
 

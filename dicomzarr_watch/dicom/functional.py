@@ -167,7 +167,7 @@ def _times_of(groups: Values, times: list[Moment | None]) -> tuple[Moment | None
         times[0] = moment(item.number(tags.TEMPORAL_POSITION_INDEX, b"UL")) or times[0]
         times[1] = date_time(acquired) or times[1]
         index = item.numbers(tags.DIMENSION_INDEX_VALUES, b"UL")
-        times[5] = (*(times[6] or (0.0,)), *map(float, index)) if index else None
+        times[6] = (*(times[7] or (0.0,)), *map(float, index)) if index else None
     for item in groups.items(tags.CARDIAC_SYNCHRONIZATION_SEQUENCE):
         times[2] = item.numbers(tags.NOMINAL_CARDIAC_TRIGGER_DELAY_TIME, b"FD")[:1] or times[2]
     for item in groups.items(tags.MR_DIFFUSION_SEQUENCE):

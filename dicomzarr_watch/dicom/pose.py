@@ -25,10 +25,9 @@ class Pose:
     meaning: what sets the values of this frame apart from others of its series, by the names in
     MEANINGS; what is not said is left out.
     times: what may order frames at one position, by TIME_KEYS; None where not said.
-    acquisition: the acquisition's number. stack: the name of the stack that a frame is said to be
-    of. concatenation: what the parts of one multi-frame image
-    share that was cut into files, and the number of this file's first frame in it (PS3.3
-    C.7.6.16.2.2.4).
+    stack: the name of the stack that a frame is said to be of.
+    concatenation: what the parts of one multi-frame image share that was cut into files, and the
+    number of this file's first frame in it (PS3.3 C.7.6.16.2.2.4).
     coordinates: those of the position: of the patient, of a slide, or of an ultrasound volume.
     """
 
@@ -42,8 +41,7 @@ class Pose:
     rescale: tuple[float, float] | None = None
     window: tuple[float, float] | None = None
     meaning: Meaning = ()
-    times: tuple[Moment | None, ...] = (None,) * 7
-    acquisition: int | None = None
+    times: tuple[Moment | None, ...] = (None,) * 8
     stack: str = ""
     concatenation: tuple[str, int] = ("", 0)
     coordinates: str = "patient"
@@ -74,6 +72,7 @@ TIME_KEYS: Final = (
     "trigger time",
     "b-value and direction",
     "frame increment",
+    "acquisition number",
     "dimension index",
     "instance number",
 )

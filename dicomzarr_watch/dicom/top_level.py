@@ -61,10 +61,10 @@ def top_level(values: Values) -> Pose:
             moment(values.decimal(tags.TRIGGER_TIME)),
             values.part(diffusion),
             None,
+            moment(values.numeral(tags.ACQUISITION_NUMBER)),
             None,
             moment(number),
         ),
-        acquisition=values.numeral(tags.ACQUISITION_NUMBER),
     )
 
 

@@ -36,7 +36,7 @@ ORIENTATIONS = (
     (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
 )
 LOWEST, HIGHEST = -9.0, 9.0
-COMMON = {"temporal position", "b-value and direction"}
+COMMON = {"temporal position", "b-value and direction", "acquisition number"}
 """Keys that all slices of a moment mostly share."""
 Times = tuple[Moment | None, ...]
 NO_TIMES: Times = (None,) * len(TIME_KEYS)
@@ -61,6 +61,11 @@ def frame(
         times=times or (*NO_TIMES[1:], (float(file),)),
     )
     return Frame(file, number, format, replace(pose, **facts))
+
+
+def acquired(number: int) -> Times:
+    at = TIME_KEYS.index("acquisition number")
+    return (*NO_TIMES[:at], (float(number),), *NO_TIMES[at + 1 :])
 
 
 def tiled(file: int, z: float | None, tile: int, **facts: Any) -> Frame:
@@ -275,7 +280,7 @@ def test_a_slice_missing_of_one_moment_shifts_no_other_moment() -> None:
 
 def test_moments_that_are_counted_as_acquisitions_stay_one_image() -> None:
     places = [(t, z) for t in range(4) for z in range(3) if (t, z) != (1, 2)]
-    images = stack([frame(n, 3.0 * z, acquisition=t) for n, (t, z) in enumerate(places)])
+    images = stack([frame(n, 3.0 * z, times=acquired(t)) for n, (t, z) in enumerate(places)])
     assert [(image.shape, image.split_by) for image in images] == [
         ((3, 3), {"acquisition": "0 to 3"}),
         ((1, 2), {"acquisition": "1"}),
@@ -316,7 +321,7 @@ def test_more_lines_than_can_be_are_none() -> None:
 
 def test_acquisitions_that_overlap_are_images_of_their_own() -> None:
     images = stack(
-        [frame(10 * a + n, 5.0 * n + 15.0 * a, acquisition=a) for a in (0, 1) for n in range(5)]
+        [frame(10 * a + n, 5.0 * n + 15.0 * a, times=acquired(a)) for a in (0, 1) for n in range(5)]
     )
     assert [image.split_by for image in images] == [{"acquisition": "0"}, {"acquisition": "1"}]
     assert [image.shape for image in images] == [(1, 5), (1, 5)]
@@ -325,7 +330,7 @@ def test_acquisitions_that_overlap_are_images_of_their_own() -> None:
 def test_acquisitions_beside_each_other_are_one_image() -> None:
     """A head is often scanned with thin slices below and thick ones above."""
     heights = [0.0, 2.0, 4.0, 6.0, 11.0, 16.0]
-    found = [frame(n, z, acquisition=n // 4) for n, z in enumerate(heights)]
+    found = [frame(n, z, times=acquired(n // 4)) for n, z in enumerate(heights)]
     assert only(stack(found)).findings == ("spacing-varies",)
 
 
