@@ -16,13 +16,14 @@ from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.geometry import normal
 from dicomzarr_watch.dicom.nuclear import NUCLEAR_MEDICINE, nuclear_poses
-from dicomzarr_watch.dicom.pose import Meaning, Moment, Pose, plausible
+from dicomzarr_watch.dicom.pose import TIME_KEYS, Meaning, Moment, Pose, plausible
 from dicomzarr_watch.dicom.quantity import rescale
 from dicomzarr_watch.dicom.siemens import mosaic_poses
 from dicomzarr_watch.dicom.top_level import (
     date_time,
     image_type,
     moment,
+    phase,
     point,
     top_level,
 )
@@ -42,6 +43,10 @@ _VOLUMES: Final = frozenset(
 """RT dose, parametric map, segmentation, label map: each instance of several frames is a volume
 of its own, whose segments or values are numbered or scaled within it."""
 
+_SYNCHRONIZATIONS: Final = (
+    tags.CARDIAC_SYNCHRONIZATION_SEQUENCE,
+    tags.RESPIRATORY_SYNCHRONIZATION_SEQUENCE,
+)
 _SAME_HEIGHT_MM: Final = 1e-3
 
 _MEANINGS: Final = (
@@ -154,22 +159,27 @@ def with_groups(pose: Pose, groups: Values) -> Pose:
         found["rescale"] = rescale(item)
     for item in groups.items(tags.FRAME_VOI_LUT_SEQUENCE):
         found["window"] = item.decimal_pair(tags.WINDOW_CENTER, tags.WINDOW_WIDTH)
-    found["times"] = _times_of(groups, list(pose.times))
+    found["times"] = _times_of(groups, pose.times)
     found["meaning"] = _meaning_of(groups, pose.meaning)
     return replace(pose, **found)  # type: ignore[arg-type]  # keys are fields, values checked above
 
 
-def _times_of(groups: Values, times: list[Moment | None]) -> tuple[Moment | None, ...]:
-    """Add what the functional groups of a frame say of its time, in the order of TIME_KEYS."""
+def _times_of(groups: Values, told: tuple[Moment | None, ...]) -> tuple[Moment | None, ...]:
+    """Add what the functional groups of a frame say of its time."""
+    times: dict[str, Moment | None] = dict(zip(TIME_KEYS, told, strict=True))
+    found: dict[str, Moment | None] = {}
     for item in groups.items(tags.FRAME_CONTENT_SEQUENCE):
         acquired = item.text(tags.FRAME_ACQUISITION_DATE_TIME)
         acquired = acquired or item.text(tags.FRAME_REFERENCE_DATE_TIME)
-        times[0] = moment(item.number(tags.TEMPORAL_POSITION_INDEX, b"UL")) or times[0]
-        times[1] = date_time(acquired) or times[1]
         index = item.numbers(tags.DIMENSION_INDEX_VALUES, b"UL")
-        times[6] = (*(times[7] or (0.0,)), *map(float, index)) if index else None
+        found["temporal position"] = moment(item.number(tags.TEMPORAL_POSITION_INDEX, b"UL"))
+        found["acquisition time"] = date_time(acquired)
+        found["dimension index"] = index and (*(times["instance number"] or (0.0,)), *index)
     for item in groups.items(tags.CARDIAC_SYNCHRONIZATION_SEQUENCE):
-        times[2] = item.numbers(tags.NOMINAL_CARDIAC_TRIGGER_DELAY_TIME, b"FD")[:1] or times[2]
+        found["trigger time"] = item.numbers(tags.NOMINAL_CARDIAC_TRIGGER_DELAY_TIME, b"FD")[:1]
+    for sequence in _SYNCHRONIZATIONS:
+        for item in groups.items(sequence):
+            found["phase"] = phase(item) or found.get("phase")
     for item in groups.items(tags.MR_DIFFUSION_SEQUENCE):
         direction = [
             value
@@ -177,8 +187,8 @@ def _times_of(groups: Values, times: list[Moment | None]) -> tuple[Moment | None
             for value in inner.numbers(tags.DIFFUSION_GRADIENT_ORIENTATION, b"FD")
         ]
         b_value = item.numbers(tags.DIFFUSION_B_VALUE, b"FD")[:1]
-        times[3] = (*b_value, *direction) if b_value else times[3]
-    return tuple(times)
+        found["b-value and direction"] = b_value and (*b_value, *direction)
+    return tuple(found.get(name) or times[name] for name in TIME_KEYS)
 
 
 def _meaning_of(groups: Values, meaning: Meaning) -> Meaning:

@@ -41,7 +41,7 @@ class Pose:
     rescale: tuple[float, float] | None = None
     window: tuple[float, float] | None = None
     meaning: Meaning = ()
-    times: tuple[Moment | None, ...] = (None,) * 8
+    times: tuple[Moment | None, ...] = (None,) * 9
     stack: str = ""
     concatenation: tuple[str, int] = ("", 0)
     coordinates: str = "patient"
@@ -71,6 +71,7 @@ TIME_KEYS: Final = (
     "acquisition time",
     "trigger time",
     "b-value and direction",
+    "phase",
     "frame increment",
     "acquisition number",
     "dimension index",
@@ -78,8 +79,9 @@ TIME_KEYS: Final = (
 )
 """What the members of `Pose.times` are, the most trusted first.
 
-The acquisition time is a date, or 0, and a time of day: one number of both would be rounded to
-milliseconds. A dimension index is one within its instance, whose number comes first.
+A phase is a percentage of the heart's or the breath's cycle. The acquisition time is a date, or 0,
+and a time of day: one number of both would be rounded to milliseconds. A dimension index is one
+within its instance, whose number comes first.
 """
 
 

@@ -27,6 +27,10 @@ _CONTRASTS: Final = frozenset({"WATER", "WATER_FRACTION", "FAT", "FAT_FRACTION"}
 }
 """Words that makers put there for what the values are; others are of how they were corrected."""
 
+_PHASES: Final = (
+    tags.NOMINAL_PERCENTAGE_OF_CARDIAC_PHASE,
+    tags.NOMINAL_PERCENTAGE_OF_RESPIRATORY_PHASE,
+)
 _DATE: Final = len("yyyymmdd")
 _NO_DATE: Final = "0" * _DATE
 
@@ -60,6 +64,7 @@ def top_level(values: Values) -> Pose:
             values.part(acquisition_time),
             moment(values.decimal(tags.TRIGGER_TIME)),
             values.part(diffusion),
+            values.part(phase),
             None,
             moment(values.numeral(tags.ACQUISITION_NUMBER)),
             None,
@@ -143,6 +148,12 @@ def diffusion(values: Values) -> Moment | None:
 def moment(value: float | None) -> Moment | None:
     """Return a single number as a moment."""
     return None if value is None else (float(value),)
+
+
+def phase(values: Values) -> Moment | None:
+    """Return the percentage of a cycle at which a frame was taken."""
+    said = (values.numbers(tag, b"FL")[:1] for tag in _PHASES)
+    return next(filter(None, said), None)
 
 
 def acquisition_time(values: Values) -> Moment | None:

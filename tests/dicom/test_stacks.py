@@ -36,7 +36,7 @@ ORIENTATIONS = (
     (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
 )
 LOWEST, HIGHEST = -9.0, 9.0
-COMMON = {"temporal position", "b-value and direction", "acquisition number"}
+COMMON = {"temporal position", "b-value and direction", "phase", "acquisition number"}
 """Keys that all slices of a moment mostly share."""
 Times = tuple[Moment | None, ...]
 NO_TIMES: Times = (None,) * len(TIME_KEYS)
