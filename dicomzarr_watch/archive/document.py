@@ -105,6 +105,8 @@ def findings(
             odd.setdefault(frames.reason, []).append(sources[number].name)
         if isinstance(tiling, NoTiling) and tiling.reason:
             odd.setdefault(tiling.reason, []).append(sources[number].name)
+        if instances[number].quantity.is_by_table:
+            odd.setdefault("modality-lut", []).append(sources[number].name)
     found = [Finding(code, tuple(names)) for code, names in sorted(odd.items())]
     if written.not_verbatim:
         found.append(Finding("unused-bits-carry-data", written.not_verbatim))

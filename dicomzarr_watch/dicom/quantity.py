@@ -58,10 +58,14 @@ class Tracer:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """units: as the header has them, such as HU or BQML; empty where it says nothing."""
+    """units: as the header has them, such as HU or BQML; empty where it says nothing.
+
+    is_by_table: whether a Modality LUT says what stored values mean, in place of a rescale.
+    """
 
     units: str = ""
     tracer: Tracer | None = None
+    is_by_table: bool = False
 
 
 NOTHING_SAID: Final = Quantity()
@@ -77,7 +81,8 @@ def quantity(values: Values) -> Quantity:
     # CT says its units only where they are not Hounsfield's (PS3.3 C.8.2.1)
     is_ct = sop_class == _CT and tags.RESCALE_SLOPE in values
     units = next(filter(None, said), "HU" if is_ct else "")
-    return Quantity(units, _tracer(values) if sop_class == _PET else None)
+    tracer = _tracer(values) if sop_class == _PET else None
+    return Quantity(units, tracer, tags.MODALITY_LUT_SEQUENCE in values)
 
 
 def rescale(values: Values) -> tuple[float, float] | None:

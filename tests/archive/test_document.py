@@ -234,6 +234,20 @@ def test_an_axis_along_which_nobody_says_the_distance_has_no_unit(tmp_path: Path
     assert [axis.get("unit") for axis in told["multiscales"][0]["axes"]] == [None] * 3
 
 
+def test_values_that_mean_what_a_table_says_are_a_finding(tmp_path: Path) -> None:
+    table = pydicom.Dataset()
+    table.LUTDescriptor = [2, 0, 16]
+    table.ModalityLUTType = "OD"
+    table.add_new(0x00283006, "OW", bytes(4))
+
+    def write(folder: Path) -> None:
+        write_slice(folder / "0.dcm", ModalityLUTSequence=[table])
+
+    done = made(tmp_path, write)
+    assert done.receipt.findings == (Finding("modality-lut", ("0.dcm",)),)
+    assert _told(done)["images"][0]["rescale"] is None
+
+
 def test_why_a_series_was_split_is_told(tmp_path: Path) -> None:
     images = _told(made(tmp_path, CASES["mixed sizes"].write))["images"]
     assert [image["split_by"] for image in images] == [
