@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 from dicomzarr_watch.dicom.grouping import Frame
@@ -77,12 +78,13 @@ def _time_key(found: Places) -> tuple[str, Key, bool]:
     """Choose by what moments are ordered, and tell whether that is certain."""
     telling = [i for i in range(len(TIME_KEYS)) if _tells_apart(found, i)]
     keys = {i: _key(found, i) for i in telling}
-    alike = (i for i in telling if _is_said_alike(found, i))
-    for i in alike:
-        return TIME_KEYS[i], keys[i], True
     for i in telling:
-        if len({_ranks(place, keys[i], keys[telling[-1]]) for place in found}) == 1:
-            return TIME_KEYS[i], keys[i], i == telling[0]
+        if _is_said_alike(found, i):
+            return TIME_KEYS[i], keys[i], _agree(found, keys[i], keys[telling[-1]])
+    for i in telling:
+        if _agree(found, keys[i], keys[telling[-1]]):
+            is_certain = i == telling[0] and (len(telling) > 1 or _take_turns(found, i))
+            return TIME_KEYS[i], keys[i], is_certain
     return "file order", lambda f: (f.pose.concatenation[1], f.file, f.number), False
 
 
@@ -105,10 +107,23 @@ def _is_said_alike(found: Places, i: int) -> bool:
     return all({frame.pose.times[i] for frame in place} == said for place in found)
 
 
-def _ranks(place: list[Frame], key: Key, other: Key) -> tuple[int, ...]:
-    """Return the numbers by another key of the frames in the order of a key."""
-    rank = {id(frame): n for n, frame in enumerate(sorted(place, key=other))}
-    return tuple(rank[id(frame)] for frame in sorted(place, key=key))
+def _agree(found: Places, key: Key, other: Key) -> bool:
+    """Tell whether two keys order all places alike, be it one of them backwards."""
+    ranks = set()
+    for place in found:
+        rank = {id(frame): n for n, frame in enumerate(sorted(place, key=other))}
+        ranks.add(tuple(rank[id(frame)] for frame in sorted(place, key=key)))
+    return len(ranks) == 1
+
+
+def _take_turns(found: Places, i: int) -> bool:
+    """Tell whether by a key one moment follows the other, or one place the other."""
+    by_place = [sorted(frame.pose.times[i] or () for frame in place) for place in found]
+    by_moment = [list(row) for row in zip(*by_place, strict=True)]
+    return any(
+        all(ahead[-1] <= row[0] for ahead, row in pairwise(sorted(map(sorted, rows))))
+        for rows in (by_place, by_moment)
+    )
 
 
 def _key(found: Places, i: int) -> Key:

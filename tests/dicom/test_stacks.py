@@ -210,6 +210,24 @@ def test_what_all_places_say_alike_goes_before_what_each_says_by_itself() -> Non
     assert (image.t_by, files(image), image.findings) == ("trigger time", [0, 1, 2, 3, 4, 5], ())
 
 
+@pytest.mark.parametrize(
+    ("taken", "is_certain"),
+    [
+        ([1.0, 3.0, 2.0, 4.0, 6.0, 5.0], True),
+        ([1.0, 3.0, 5.0, 2.0, 4.0, 6.0], True),
+        ([1.0, 2.0, 4.0, 3.0, 6.0, 5.0], False),
+    ],
+    ids=["moment by moment", "place by place", "in no turns"],
+)
+def test_times_that_nothing_else_confirms_are_certain_where_slices_are_taken_in_turns(
+    taken: list[float], *, is_certain: bool
+) -> None:
+    told: list[Times] = [(None, (t,), *NO_TIMES[2:]) for t in taken]
+    image = only(stack([frame(n, 2.0 * (n % 3), times=told[n]) for n in range(6)]))
+    assert image.t_by == "acquisition time"
+    assert image.findings == (() if is_certain else ("moments-uncertain",))
+
+
 @pytest.mark.parametrize("numbers", ["instance number", "dimension index"])
 def test_times_that_say_another_order_than_the_numbers_of_the_frames_make_no_moments(
     numbers: str,
