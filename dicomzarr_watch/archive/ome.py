@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from dicomzarr_watch.archive.layout import STORE_VERSION, ImagePlan
 from dicomzarr_watch.dicom.frames import PixelFormat
+from dicomzarr_watch.dicom.order import Moments
 
 GROUP: Final = "OME"
 DOCUMENT: Final = "METADATA.ome.xml"
 _XMLNS: Final = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _TYPES: Final = {"float32": "float", "float64": "double"}
+_SPACE: Final = ("space", "millimeter")
+_EVEN_MS: Final = 1e-6
+"""More than the rounding of sums."""
 _COLOURS: Final = ("FF0000", "00FF00", "0000FF")
 
 
@@ -71,7 +76,8 @@ def document(images: Sequence[ImagePlan]) -> bytes:
 def image_attributes(image: ImagePlan) -> dict[str, Any]:
     """Return one image's OME-Zarr 0.5 metadata, and what that cannot say under `dicomzarr`."""
     geometry = image.image.geometry
-    spacing = dict(zip("xyz", geometry.spacing, strict=True))
+    interval_ms = _interval_ms(image.image.moments)
+    spacing = dict(zip("xyzt", (*geometry.spacing, interval_ms), strict=True))
     origin = dict(zip("xyz", geometry.origin, strict=True))
     dataset = {
         "path": "0",
@@ -82,7 +88,7 @@ def image_attributes(image: ImagePlan) -> dict[str, Any]:
     }
     multiscale = {
         "name": image.group or "0",
-        "axes": [_axis(a, geometry.unmeasured) for a in image.axes],
+        "axes": [_axis(a, geometry.unmeasured + "t" * (not interval_ms)) for a in image.axes],
         "datasets": [dataset],
     }
     return {
@@ -150,6 +156,14 @@ def pixel_format(attributes: dict[str, Any]) -> PixelFormat:
 
 
 def _axis(name: str, unmeasured: str) -> dict[str, str]:
-    kind = {"t": "time", "c": "channel"}.get(name, "space")
-    is_measured = kind == "space" and name not in unmeasured
-    return {"name": name, "type": kind, **({"unit": "millimeter"} if is_measured else {})}
+    kind, unit = {"t": ("time", "millisecond"), "c": ("channel", "")}.get(name, _SPACE)
+    is_measured = unit and name not in unmeasured
+    return {"name": name, "type": kind, **({"unit": unit} if is_measured else {})}
+
+
+def _interval_ms(moments: Moments) -> float:
+    """Return the time from frame to frame of a cine, or 0 where it varies or nothing says it."""
+    times = [moment[0] for moment in moments.get("frame time", ())]
+    steps = [later - time for time, later in pairwise(times)]
+    is_even = steps and max(steps) - min(steps) <= _EVEN_MS
+    return steps[0] if is_even and steps[0] > 0 else 0.0

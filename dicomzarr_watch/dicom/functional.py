@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -103,7 +104,20 @@ def _of_frames(values: Values, run: FrameRun, pose: Pose) -> Sequence[Pose] | No
             return _from_groups(values, pose, run.count)
     except ValueError:  # a broken sequence costs the geometry, never the file
         return None
-    return None
+    return _in_time(values, pose, run.count)
+
+
+def _in_time(values: Values, pose: Pose, count: int) -> tuple[Pose, ...] | None:
+    """Say when each frame of a cine was taken; None where nothing says it (PS3.3 C.7.6.5)."""
+    steps = values.decimals(tags.FRAME_TIME_VECTOR)
+    steps = steps or (0.0, *values.decimals(tags.FRAME_TIME)[:1] * (count - 1))
+    if len(steps) != count or count == 1:
+        return None
+    at = TIME_KEYS.index("frame time")
+    return tuple(
+        replace(pose, times=(*pose.times[:at], (ms,), *pose.times[at + 1 :]))
+        for ms in accumulate(steps)
+    )
 
 
 def _offset(pose: Pose, offsets: tuple[float, ...]) -> tuple[Pose, ...]:

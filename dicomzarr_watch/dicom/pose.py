@@ -41,7 +41,7 @@ class Pose:
     rescale: tuple[float, float] | None = None
     window: tuple[float, float] | None = None
     meaning: Meaning = ()
-    times: tuple[Moment | None, ...] = (None,) * 9
+    times: tuple[Moment | None, ...] = (None,) * 10
     stack: str = ""
     concatenation: tuple[str, int] = ("", 0)
     coordinates: str = "patient"
@@ -73,13 +73,15 @@ TIME_KEYS: Final = (
     "b-value and direction",
     "phase",
     "frame increment",
+    "frame time",
     "acquisition number",
     "dimension index",
     "instance number",
 )
 """What the members of `Pose.times` are, the most trusted first.
 
-A phase is a percentage of the heart's or the breath's cycle. The acquisition time is a date, or 0,
+A phase is a percentage of the heart's or the breath's cycle. A frame time is in ms from the first
+frame. The acquisition time is a date, or 0,
 and a time of day: one number of both would be rounded to milliseconds. A dimension index is one
 within its instance, whose number comes first.
 """

@@ -66,6 +66,7 @@ def top_level(values: Values) -> Pose:
             values.part(diffusion),
             values.part(phase),
             None,
+            None,
             moment(values.numeral(tags.ACQUISITION_NUMBER)),
             None,
             moment(number),

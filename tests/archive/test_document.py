@@ -224,6 +224,29 @@ def test_what_tells_moments_apart_is_told_of_each(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("facts", "scale", "unit"),
+    [
+        ({"FrameTime": "33.3"}, 33.3, "millisecond"),
+        ({"FrameTimeVector": [0, 40, 50]}, 1.0, None),
+        ({}, 1.0, None),
+    ],
+)
+def test_a_cine_tells_viewers_how_fast_it_is(
+    facts: dict[str, Any], scale: float, unit: str | None, tmp_path: Path
+) -> None:
+    def write(folder: Path) -> None:
+        made = slice_dataset(position=None, NumberOfFrames=3, **facts)
+        made.PixelData = made.PixelData * 3
+        made.save_as(folder / "0.dcm", enforce_file_format=True)
+
+    told: Any = zarr.open_group(made(tmp_path, write).path, mode="r").attrs["ome"]
+    (multiscale,) = told["multiscales"]
+    assert (multiscale["axes"][0]["name"], multiscale["axes"][0].get("unit")) == ("t", unit)
+    found = multiscale["datasets"][0]["coordinateTransformations"][0]["scale"][0]
+    assert found == pytest.approx(scale)
+
+
 def test_an_axis_along_which_nobody_says_the_distance_has_no_unit(tmp_path: Path) -> None:
     def write(folder: Path) -> None:
         write_slice(folder / "0.dcm", PixelSpacing=None, SliceThickness=None)

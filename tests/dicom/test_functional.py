@@ -108,8 +108,7 @@ def test_frames_are_told_apart_by_their_moment() -> None:
     found = poses_of(*top, per_frame(*((c,) for c in contents)))
     moment = (20240102.0, 30405.25)
     assert [p.times for p in found] == [
-        ((n,), moment, (4.0,), None, None, None, None, (7.0, 1.0, 3.0 - n), (7.0,))
-        for n in (1.0, 2.0)
+        ((n,), moment, (4.0,), *[None] * 5, (7.0, 1.0, 3.0 - n), (7.0,)) for n in (1.0, 2.0)
     ]
 
 
@@ -129,9 +128,26 @@ def test_a_file_without_groups_has_one_pose_for_all_its_frames() -> None:
             position=(1.0, 2.0, 3.0),
             orientation=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
             instance_number=7,
-            times=((2.0,), (20240102.0, 30405.0), (40.5,), None, None, None, (3.0,), None, (7.0,)),
+            times=((2.0,), (20240102.0, 30405.0), (40.5,), *[None] * 4, (3.0,), None, (7.0,)),
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "times"),
+    [
+        (ds(0x00181063, "40"), [(0.0,), (40.0,), (80.0,)]),
+        (ds(0x00181065, "0\\40\\20"), [(0.0,), (40.0,), (60.0,)]),
+        (ds(0x00181065, "0\\40"), [None]),
+        (ds(0x00181063, ""), [None]),
+    ],
+)
+def test_the_frames_of_a_cine_say_when_they_were_taken(
+    said: Plain, times: list[Moment | None]
+) -> None:
+    found = poses_of(said, frames=3)
+    assert [pose.times[TIME_KEYS.index("frame time")] for pose in found] == times
+    assert len(poses_of(ds(0x00181063, "40"), frames=1)) == 1
 
 
 @pytest.mark.parametrize(
@@ -188,7 +204,7 @@ def test_a_value_that_makes_no_sense_is_no_value(tag: int, value: str) -> None:
         (group(MEASURES, ds(THICKNESS, "3\\4"), ds(SPACING, "")), Pose(thickness=3.0)),
         (
             group(FRAME_CONTENT, Plain(TEMPORAL, "UL", bytes(8))),
-            Pose(times=((0.0,), *[None] * 8)),
+            Pose(times=((0.0,), *[None] * 9)),
         ),
     ],
 )
@@ -293,7 +309,7 @@ def test_b_value_and_direction_are_found_where_each_maker_puts_them(
 ) -> None:
     creators = [CREATORS[e.tag >> 16] for e in said if e.tag >> 16 in CREATORS]
     (pose,) = poses_of(*dict.fromkeys(creators), *said)
-    assert pose.times == (None, None, None, moment, *[None] * 5)
+    assert pose.times == (None, None, None, moment, *[None] * 6)
 
 
 @pytest.mark.parametrize("tag", [0x0019100C, 0x00431039, 0x20011003, 0x00651009])
@@ -301,7 +317,7 @@ def test_b_value_and_direction_are_found_where_each_maker_puts_them(
 def test_a_private_element_of_another_maker_is_no_b_value(tag: int, creator: str) -> None:
     block = Plain(tag & 0xFFFF0000 | 0x10, "LO", creator.encode())
     (pose,) = poses_of(block, Plain(tag, "IS", b"1000"))
-    assert pose.times == (None,) * 9
+    assert pose.times == (None,) * 10
 
 
 def test_b_values_are_read_in_the_order_of_the_files_bytes() -> None:
@@ -407,7 +423,7 @@ def test_groups_are_read_in_the_encoding_of_the_file(encoding: Encoding) -> None
     )
     (pose,) = poses_of(per_frame(said), encoding=encoding)
     assert pose.meaning == (("echo time", "4.5"), ("segment", "3"))
-    assert pose.times == ((2.0,), None, (40.0,), *[None] * 6)
+    assert pose.times == ((2.0,), None, (40.0,), *[None] * 7)
 
 
 def test_an_element_without_a_vr_costs_the_others_nothing() -> None:
