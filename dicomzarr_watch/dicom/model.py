@@ -106,19 +106,15 @@ class Elements:
         columns: Json = {}
         for tag in sorted(self._columns):
             (since, number), *others = self._columns[tag]
-            if since == 0 and not others:  # as most are, and there may be many files
+            if since == 0 and not others:
                 shared[tags.json_name(tag)] = self._json(number, place)
                 continue
             column = self._column(tag)
             numbers = [column[file] for file in order]
             distinct = list(dict.fromkeys(n for n in numbers if n >= 0))
-            elements = [self._json(n, place) for n in distinct]
-            if len(distinct) == 1 and -1 not in numbers:
-                shared[tags.json_name(tag)] = elements[0]
-                continue
             at = {n: i for i, n in enumerate(distinct)}
             columns[tags.json_name(tag)] = {
-                "distinct": elements,
+                "distinct": [self._json(n, place) for n in distinct],
                 "of": [at.get(n) for n in numbers],
             }
         return {"shared": shared, "columns": columns}
