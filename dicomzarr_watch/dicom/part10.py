@@ -47,12 +47,22 @@ Read = Callable[[int, int], bytes]
 """read(offset, count): up to count bytes of the file from offset, fewer only at its end."""
 
 
-class _TruncatedError(Exception):
+class _BrokenError(Exception):
+    """The elements do not go on to the end of the file."""
+
+    problem = ""
+
+
+class _TruncatedError(_BrokenError):
     """The file ends before its elements do."""
 
+    problem = "truncated"
 
-class _MalformedError(Exception):
+
+class _MalformedError(_BrokenError):
     """The bytes are not elements; the message says where and why, without values."""
+
+    problem = "malformed"
 
 
 class Element(NamedTuple):
@@ -140,20 +150,17 @@ def split(read: Read, size: int, begin: bytes = b"") -> Part10:
     window = _Window(read, size, begin)
     meta: list[Element] = []
     try:
-        encoding = _EXPLICIT if _looks_explicit(window, start) else _IMPLICIT
-        for element in _walk(window, start, encoding, group=2):
+        for element in _walk(window, start, _little_endian(window, start), group=2):
             meta.append(element)
             start = element.end
         syntax = _transfer_syntax(window, meta)
-    except (_TruncatedError, _MalformedError) as problem:
-        return Part10(size, "", tuple(meta), None, _word(problem))
+    except _BrokenError as error:
+        return Part10(size, "", tuple(meta), None, error.problem)
     if not syntax and start == 0 and _is_bare_big_endian(head):
         syntax = EXPLICIT_BIG
     if syntax == DEFLATED:
         return _split_deflated(read, size, start, syntax)
-    if syntax == EXPLICIT_BIG:
-        return _split_dataset(window, start, meta, syntax, _BIG)
-    encoding = _EXPLICIT if _looks_explicit(window, start) else _IMPLICIT
+    encoding = _BIG if syntax == EXPLICIT_BIG else _little_endian(window, start)
     return _split_dataset(window, start, meta, syntax, encoding)
 
 
@@ -167,16 +174,15 @@ def _is_bare_big_endian(head: bytes) -> bool:
 
 def _starts_with_elements(head: bytes, order: str) -> bool:
     """Tell whether two elements stand here, one behind the other; big endian is explicit."""
-    window = _Window(lambda at, count: head[at : at + count], len(head))
+    window = _Window.over(head, len(head))
     try:
-        little = _EXPLICIT if _looks_explicit(window, 0) else _IMPLICIT
-        encoding = _BIG if order == ">" else little
+        encoding = _BIG if order == ">" else _little_endian(window, 0)
         first, vr, value, length = _header(window, 0, encoding)
         is_odd = encoding.is_explicit and not vr
         if first >> 16 not in _FIRST_GROUPS or is_odd or length % 2:
             return False
         second, vr, _, length = _header(window, value + length, encoding)
-    except (_TruncatedError, _MalformedError):
+    except _BrokenError:
         return False
     return first < second < _FIRST_GROUPS_END and not (encoding.is_explicit and not vr)
 
@@ -190,13 +196,12 @@ def _split_dataset(
             elements.append(element)
             if element.tag in tags.PIXEL_ELEMENTS:
                 pixel = pixel or element
-    except (_TruncatedError, _MalformedError) as found:
+    except _BrokenError as error:
         # what follows the pixel data is kept as it stands, element or not; but an element that
         # may stand there and does not end tells of a file that goes on
-        is_kept = pixel and (
-            _is_malformed(found) or not _may_follow(window, elements[-1].end, encoding)
-        )
-        problem = "" if is_kept else _word(found)
+        is_cut = isinstance(error, _TruncatedError)
+        if not pixel or (is_cut and _may_follow(window, elements[-1].end, encoding)):
+            problem = error.problem
     return Part10(window.size, syntax, tuple(elements), pixel, problem)
 
 
@@ -221,7 +226,7 @@ def with_other_fragments(part10: Part10, read: Read, size: int, begin: bytes) ->
     *others, pixel = part10.elements
     try:
         end = _past_undefined(_Window(read, size, begin), pixel.value, pixel.vr, _EXPLICIT)
-    except (_TruncatedError, _MalformedError):
+    except _BrokenError:
         return None
     pixel = pixel._replace(end=end)
     found = replace(part10, size=size, elements=(*others, pixel), pixel=pixel)
@@ -236,7 +241,7 @@ def _split_deflated(read: Read, size: int, start: int, syntax: str) -> Part10:
         data = inflate.decompress(deflated, INFLATED_LIMIT_BYTES)
     except zlib.error:
         return Part10(size, syntax, (), None, "malformed")
-    window = _Window(lambda at, count: data[at : at + count], len(data))
+    window = _Window.over(data, len(data))
     found = _split_dataset(window, 0, [], syntax, _EXPLICIT)
     is_all = start + len(deflated) == size and len(data) < INFLATED_LIMIT_BYTES
     ended = "truncated" if is_all else "inflated-too-large"
@@ -269,8 +274,8 @@ def items(data: bytes, sequence: Element, *, is_big_endian: bool) -> Iterator[tu
             if at > window.size:
                 raise _TruncatedError
             yield tuple(_walk(inside, start, encoding))
-    except (_TruncatedError, _MalformedError) as problem:
-        raise ValueError(_word(problem)) from problem
+    except _BrokenError as error:
+        raise ValueError(error.problem) from error
 
 
 class _Encoding(NamedTuple):
@@ -420,22 +425,14 @@ def _transfer_syntax(window: _Window, meta: list[Element]) -> str:
     return ""
 
 
-def _looks_explicit(window: _Window, at: int) -> bool:
-    """Look at the first element, for files without transfer syntax, or with a wrong one."""
+def _little_endian(window: _Window, at: int) -> _Encoding:
+    """Return the encoding of the first element: files say none, or a wrong one."""
     try:
         data, place = window.at(at, 8)
     except _TruncatedError:
-        return True
-    return _is_vr(data[place + 4 : place + 6])
+        return _EXPLICIT
+    return _EXPLICIT if _is_vr(data[place + 4 : place + 6]) else _IMPLICIT
 
 
 def _is_vr(letters: bytes) -> bool:
     return letters.isalpha() and letters.isupper()
-
-
-def _is_malformed(problem: Exception) -> bool:
-    return isinstance(problem, _MalformedError)
-
-
-def _word(problem: Exception) -> str:
-    return "malformed" if _is_malformed(problem) else "truncated"
