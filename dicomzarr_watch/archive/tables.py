@@ -42,38 +42,29 @@ def create_tables(
     written: Written,
 ) -> None:
     """Write index, frames, hashes and names (see INDEX_COLUMNS)."""
+    own = [instances[n] for n in plan.files]
     counts = [len(plan.planes.get(n, ())) for n in plan.files]
-    index = [
-        (
-            header_offset,
-            instances[n].head_bytes,
-            instances[n].tail_bytes,
-            instances[n].pixel_bytes,
-            residue_offset,
-            first_frame,
-            count,
-            sources[n].identity.mtime_ns,
-        )
-        for n, header_offset, residue_offset, first_frame, count in zip(
-            plan.files,
-            written.header_offsets,
-            written.residue_offsets,
-            accumulate(counts, initial=0),
-            counts,
-            strict=False,  # the sum of all counts is one more
-        )
-    ]
+    index = (
+        written.header_offsets,
+        [instance.head_bytes for instance in own],
+        [instance.tail_bytes for instance in own],
+        [instance.pixel_bytes for instance in own],
+        written.residue_offsets,
+        [end - count for end, count in zip(accumulate(counts), counts, strict=True)],
+        counts,
+        [sources[n].identity.mtime_ns for n in plan.files],
+    )
     frames = [place for n in plan.files for place in plan.planes.get(n, ())]
     hashes = b"".join(written.sha256)
     names = layout.names_blob([sources[n].name for n in plan.files])
-    _create(dicom / "index", np.array(index, "<i8"), layout.INDEX_COLUMNS)
+    _create(dicom / "index", np.array(index, "<i8").T, layout.INDEX_COLUMNS)
     width = len(layout.FRAME_COLUMNS)
     _create(dicom / "frames", np.array(frames, "<u8").reshape(-1, width), layout.FRAME_COLUMNS)
     _create(dicom / "sha256", np.frombuffer(hashes, "uint8").reshape(-1, 32))
     _create(dicom / "names", np.frombuffer(names, "uint8"))
     if any(sources[n].original_sha256 for n in plan.files):
-        own = zip(plan.files, written.sha256, strict=True)
-        originals = b"".join(sources[n].original_sha256 or sha256 for n, sha256 in own)
+        files = zip(plan.files, written.sha256, strict=True)
+        originals = b"".join(sources[n].original_sha256 or sha256 for n, sha256 in files)
         _create(dicom / layout.ORIGINALS, np.frombuffer(originals, "uint8").reshape(-1, 32))
 
 
