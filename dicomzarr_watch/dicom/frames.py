@@ -159,8 +159,10 @@ class NoFrames:
 def frame_run(values: Values) -> FrameRun | NoFrames:
     """Find the frames of a file, or say why there are none."""
     part10 = values.part10
-    if part10.pixel is None or part10.problem:
-        return _none(part10.problem)
+    if part10.problem:
+        return NoFrames(part10.problem, is_odd=True)
+    if part10.pixel is None:
+        return NoFrames("no-pixel-data")
     if part10.is_video:
         return NoFrames("video")
     is_open = part10.is_native or part10.inflated is not None
@@ -194,10 +196,6 @@ def _frames_said(values: Values) -> int | None:
     said = values.numeral(tags.NUMBER_OF_FRAMES)
     is_silent = said == 0 or not values.text(tags.NUMBER_OF_FRAMES)
     return said or (1 if is_silent else None)
-
-
-def _none(problem: str) -> NoFrames:
-    return NoFrames(problem, is_odd=True) if problem else NoFrames("no-pixel-data")
 
 
 def _native(

@@ -106,15 +106,14 @@ def read_header(stream: IO[bytes], templates: Templates | None = None) -> Header
 
     templates: what is known of files before this one, which are likely to be alike.
     """
-    values, cut = _read(stream, templates or Templates())
-    part10, data = values.part10, values.data
-    tail = _tail(part10, stream)
-    return Header(_instance(values), part10, data, tail, cut, values.memory)
+    values, cut = _read(stream, templates)
+    tail = _tail(values.part10, stream)
+    return Header(_instance(values), values.part10, values.data, tail, cut, values.memory)
 
 
 def read_series(stream: IO[bytes]) -> SeriesFacts:
     """Read what a file says of its series alone; raises OSError only."""
-    values, _ = _read(stream, Templates())
+    values, _ = _read(stream)
     return _series(values)
 
 
@@ -125,12 +124,15 @@ def read_frames(
 
     templates: as for `read_header`.
     """
-    values, _ = _read(stream, templates or Templates())
+    values, _ = _read(stream, templates)
     return frame_run(values), values.data
 
 
-def _read(stream: IO[bytes], templates: Templates) -> tuple[Values, tuple[bytes, ...]]:
+def _read(
+    stream: IO[bytes], templates: Templates | None = None
+) -> tuple[Values, tuple[bytes, ...]]:
     """Return the values of a file and, where they have been cut already, all of them in a row."""
+    templates = templates or Templates()
     part10, begin, cut, memory = templates.spans(partial(_at, stream), stream.seek(0, 2))
     if memory is not None:
         memory.turn_to(cut)
