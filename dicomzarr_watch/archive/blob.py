@@ -53,12 +53,13 @@ class BlobWriter:
                 self._flush()
 
     def finish(self) -> None:
-        """Write what is left, filled up to a whole chunk."""
+        """Write what is left, filled up to a whole chunk, and what the array is."""
         if self._filled:
             self._fill(memoryview(bytes(self.chunk_bytes - self._filled)))
             self._flush()
         while self._under_way:
             self._next_done()
+        write_metadata(self.folder, (self.size,), (self.chunk_bytes,), np.dtype("uint8"))
 
     def _fill(self, data: memoryview) -> None:
         """Put bytes where others were, or make room for them."""
@@ -89,11 +90,6 @@ def _write(path: Path, data: bytearray, put: Put) -> None:
         write_all(stream.fileno(), encoded)
         write_all(stream.fileno(), _checksum(encoded))
     put(path)
-
-
-def create_blob(blob: BlobWriter) -> None:
-    """Write the metadata of an array whose chunks are there."""
-    write_metadata(blob.folder, (blob.size,), (blob.chunk_bytes,), np.dtype("uint8"))
 
 
 def write_metadata(

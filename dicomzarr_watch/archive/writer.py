@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final, Self
 
 from dicomzarr_watch.archive import layout, ome
-from dicomzarr_watch.archive.blob import BlobWriter, create_blob
+from dicomzarr_watch.archive.blob import BlobWriter
 from dicomzarr_watch.archive.chunk import create_image
-from dicomzarr_watch.archive.layout import Plan
+from dicomzarr_watch.archive.layout import ImagePlan, Plan
 from dicomzarr_watch.archive.node import write_group
 from dicomzarr_watch.archive.piece import (
     Parts,
@@ -66,16 +66,7 @@ def write(
 
     Raises UndecodedError if frames of some files cannot be decoded; the store is of no use then.
     """
-    write_group(store, ome.root_attributes(plan.images))
-    dicom = store / layout.DICOM_GROUP
-    write_group(dicom)
-    if len(plan.images) > 1:
-        write_group(store / ome.GROUP, ome.series_attributes(plan.images))
-        (store / ome.GROUP / ome.DOCUMENT).write_bytes(ome.document(plan.images))
-    for image in plan.images:
-        if image.group:
-            write_group(store / image.group, ome.image_attributes(image))
-        create_image(store, image)
+    _create_groups(store, plan.images)
     with _Writing(store, plan, threads, decode_pool, put) as writing:
         for n in plan.files:
             writing.file(n, sources[n], instances[n], plan.planes.get(n, ()))
@@ -86,8 +77,6 @@ def write(
         for n in sorted(writing.not_verbatim):
             writing.keep_pixels(n, sources[n], instances[n])
         writing.finish()
-    create_blob(writing.headers)
-    create_blob(writing.residue)
     written = Written(
         tuple(writing.sha256[n] for n in plan.files),
         tuple(writing.header_at[n] for n in plan.files),
@@ -95,8 +84,21 @@ def write(
         tuple(sources[n].name for n in sorted(writing.not_verbatim)),
         tuple(sources[n].name for n in sorted(writing.by_others)),
     )
-    create_tables(dicom, plan, sources, instances, written)
+    create_tables(store / layout.DICOM_GROUP, plan, sources, instances, written)
     return written
+
+
+def _create_groups(store: Path, images: Sequence[ImagePlan]) -> None:
+    """Write what is known before any file is read: all groups, and what the images' arrays are."""
+    write_group(store, ome.root_attributes(images))
+    write_group(store / layout.DICOM_GROUP)
+    if len(images) > 1:
+        write_group(store / ome.GROUP, ome.series_attributes(images))
+        (store / ome.GROUP / ome.DOCUMENT).write_bytes(ome.document(images))
+    for image in images:
+        if image.group:
+            write_group(store / image.group, ome.image_attributes(image))
+        create_image(store, image)
 
 
 class UndecodedError(Exception):

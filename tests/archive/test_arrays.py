@@ -15,7 +15,7 @@ import pytest
 from archive_cases import made, slices
 
 from dicomzarr_watch.archive import arrays, layout
-from dicomzarr_watch.archive.blob import BlobWriter, create_blob
+from dicomzarr_watch.archive.blob import BlobWriter
 from dicomzarr_watch.archive.threads import Here
 from dicomzarr_watch.errors import RejectError
 
@@ -55,7 +55,6 @@ def test_chunks_that_were_read_last_are_kept(
     writer = BlobWriter(tmp_path / layout.DICOM_GROUP / "residue", Here(), lambda _: None)
     writer.append(bytes(range(100)))
     writer.finish()
-    create_blob(writer)
     asked: list[int] = []
     read = arrays.read
 
