@@ -9,6 +9,8 @@ says, the original is kept.
 from __future__ import annotations
 
 import os
+import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from io import FileIO
@@ -35,7 +37,7 @@ class Transcoded:
     """The sources as they are to be archived, and what a second look at the pixels found."""
 
     sources: tuple[Source, ...]
-    looks: dict[Look, int] = field(default_factory=dict)
+    looks: Counter[Look] = field(default_factory=Counter)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -50,11 +52,11 @@ def transcoded(sources: Sequence[Source], keep: KeepEncoded, folder: Path) -> Tr
     Raises what `opened` raises, and OSError of the folder's file system.
     """
     found: list[Source] = []
-    looks: dict[Look, int] = {}
+    looks: Counter[Look] = Counter()
     for number, source in enumerate(sources):
         made = None if keep is KeepEncoded.ALWAYS else _native(source, keep, folder / str(number))
         if made:
-            looks[made[1]] = looks.get(made[1], 0) + 1
+            looks[made[1]] += 1
         found.append(made[0] if made else source)
     return Transcoded(tuple(found), looks)
 
@@ -98,8 +100,8 @@ def _write(path: Path, head: bytes, header: Header, run: FrameRun, stream: FileI
         except NotDecodedError:
             return None
         target.write(b"\0" * (size % 2))
-        for piece in _tail(stream, header.instance.size - header.instance.tail_bytes):
-            target.write(piece)
+        stream.seek(header.instance.size - header.instance.tail_bytes)
+        shutil.copyfileobj(stream, target, _PIECE_BYTES)
     look = worst(looks)
     return look if look in (Look.AGREES, Look.ALONE) else None
 
@@ -118,9 +120,3 @@ def _blocks(frames: Iterator[Samples], run: FrameRun) -> Iterator[Samples]:
     step = run.format.block_frames // run.format.frames_together
     while block := list(islice(frames, step)):
         yield np.concatenate(block)
-
-
-def _tail(stream: FileIO, start: int) -> Iterator[bytes]:
-    stream.seek(start)
-    while piece := stream.read(_PIECE_BYTES):
-        yield piece
