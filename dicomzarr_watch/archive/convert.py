@@ -290,8 +290,8 @@ class _Draft:
         found = witness.testify(
             store,
             plan,
-            dict(enumerate(instances)),
-            {n: source.path for n, source in enumerate(self.sources)},
+            instances,
+            [source.path for source in self.sources],
             {n for n, source in enumerate(self.sources) if source.name in written.not_verbatim},
         )
         odd = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,8 +26,8 @@ GEOMETRY_TOLERANCE: Final = 1e-3
 _COMPARABLE: Final = frozenset({"MONOCHROME2", "RGB"})
 
 
-class _OtherMatrixError(Exception):
-    """SimpleITK took the header otherwise: there is nothing to compare voxel by voxel."""
+class _NotComparableError(Exception):
+    """SimpleITK is not known to say the same, or there is nothing to compare voxel by voxel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,42 +50,37 @@ class Testimony:
 def testify(
     store: Store,
     plan: Plan,
-    instances: Mapping[int, Instance],
-    paths: Mapping[int, Path],
+    instances: Sequence[Instance],
+    paths: Sequence[Path],
     not_verbatim: Collection[int],
 ) -> Testimony:
     """Compare every image with what SimpleITK reads from the sources.
 
-    instances, paths: by number of the instance in the plan.
     not_verbatim: numbers of files whose frames are seen without some of their bits.
     """
     agree: list[str] = []
     silent: dict[str, str] = {}
     differ: dict[str, str] = {}
     for number, image in enumerate(plan.images):
-        reason = _not_comparable(image, instances, not_verbatim)
-        if reason:
-            silent[image.path] = reason
-            continue
         try:
+            _check_comparable(image, instances, not_verbatim)
             found = _difference(store, number, image, instances, paths)
+        except _NotComparableError as error:
+            silent[image.path] = str(error)
         # SimpleITK's only way to say that it cannot read a file, and a name that it cannot take
         except (RuntimeError, UnicodeDecodeError):
             silent[image.path] = "SimpleITK cannot read it"
-            continue
-        except _OtherMatrixError:
-            silent[image.path] = "SimpleITK reads another matrix"
-            continue
-        if found:
-            differ[image.path] = found
         else:
-            agree.append(image.path)
+            if found:
+                differ[image.path] = found
+            else:
+                agree.append(image.path)
     return Testimony(tuple(agree), silent, differ)
 
 
-def _not_comparable(
-    image: ImagePlan, instances: Mapping[int, Instance], not_verbatim: Collection[int]
-) -> str:
+def _check_comparable(
+    image: ImagePlan, instances: Sequence[Instance], not_verbatim: Collection[int]
+) -> None:
     found = image.image
     files = {frame.file for frame in found.frames}
     runs = [instances[file].frames for file in files]
@@ -100,15 +95,17 @@ def _not_comparable(
         "64-bit samples": pixels.bits == 64,
         "unused bits carry data": any(file in not_verbatim for file in files),
     }
-    return next((reason for reason, holds in reasons.items() if holds), "")
+    for reason, holds in reasons.items():
+        if holds:
+            raise _NotComparableError(reason)
 
 
 def _difference(
     store: Store,
     number: int,
     image: ImagePlan,
-    instances: Mapping[int, Instance],
-    paths: Mapping[int, Path],
+    instances: Sequence[Instance],
+    paths: Sequence[Path],
 ) -> str:
     """Return what differs, or nothing; one moment after the other."""
     moments, slices = image.image.shape
@@ -120,7 +117,7 @@ def _difference(
             zip(frames, _planes(store, number, t, slices), strict=True)
         ):
             if voxels[z].shape != plane.shape:
-                raise _OtherMatrixError
+                raise _NotComparableError("SimpleITK reads another matrix")
             expected = _rescaled(plane, frame.pose.rescale or instances[frame.file].rescale)
             if not np.allclose(voxels[z], expected, rtol=1e-6, atol=_rounding(voxels.dtype)):
                 return f"voxels of plane {t * slices + z}"

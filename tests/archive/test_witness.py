@@ -127,9 +127,9 @@ def _instances(files: Path) -> list[Instance]:
 def _asked(done: Archived, files: Path, **facts: Any) -> witness.Testimony:
     """Have a store compared with files; facts: what its headers are to have said instead."""
     instances = [replace(found, **facts) for found in _instances(done.files)]
-    paths = {n: source.path for n, source in enumerate(sources(files))}
+    paths = [source.path for source in sources(files)]
     plan = layout.plan(instances)
-    return witness.testify(done.store, plan, dict(enumerate(instances)), paths, ())
+    return witness.testify(done.store, plan, instances, paths, ())
 
 
 @pytest.fixture
