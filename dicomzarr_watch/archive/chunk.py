@@ -21,7 +21,7 @@ _BLOCK_BYTES: Final = 512 << 10
 _BLOSC: Final = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE, blocksize=_BLOCK_BYTES)
 
 
-def encoded(
+def chunks_of_native(
     data: memoryview, pixel_format: PixelFormat, count: int
 ) -> tuple[tuple[bytes, ...], bool]:
     """See the bytes as so many frames and compress each; tell whether these give the bytes back.
@@ -32,7 +32,7 @@ def encoded(
     return _compressed(frames, pixel_format), is_verbatim(frames, data, pixel_format)
 
 
-def decoded(frame: bytes, run: FrameRun) -> tuple[tuple[bytes, ...], bool]:
+def chunks_of_encoded(frame: bytes, run: FrameRun) -> tuple[tuple[bytes, ...], bool]:
     """Decode one stored frame and compress what it shows; tell whether by the first decoder.
 
     Raises NotDecodedError.
@@ -47,7 +47,7 @@ def _compressed(frames: Samples, pixel_format: PixelFormat) -> tuple[bytes, ...]
 
 
 def create_image(store: Path, plan: ImagePlan) -> None:
-    """Write the metadata of an image; its chunks are as `encoded` makes them."""
+    """Write the metadata of an image; its chunks are as they are made here."""
     pixel_format = plan.image.format
     codecs: list[Codec] = [TransposeCodec(order=plan.transpose)] if plan.transpose else []
     node.write_array(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
-from dicomzarr_watch.archive.chunk import decoded, encoded
+from dicomzarr_watch.archive.chunk import chunks_of_encoded, chunks_of_native
 from dicomzarr_watch.archive.work import Source, opened
 from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat, stored_bytes
 from dicomzarr_watch.dicom.instance import Instance
@@ -169,7 +169,7 @@ def cut(data: memoryview, piece: Piece, seen_as: PixelFormat | None) -> Parts:
         own = data[at : at + span.size]
         at += span.size
         if seen_as is not None and span.part is Part.FRAMES:
-            frames, is_verbatim = encoded(own, seen_as, span.frames)
+            frames, is_verbatim = chunks_of_native(own, seen_as, span.frames)
             chunks += frames
             are_verbatim = are_verbatim and is_verbatim
         else:
@@ -185,7 +185,7 @@ def cut(data: memoryview, piece: Piece, seen_as: PixelFormat | None) -> Parts:
 
 def see(frame: bytes, run: FrameRun) -> Parts:
     """Decode one stored frame and compress what it shows; raises NotDecodedError."""
-    chunks, is_by_first = decoded(frame, run)
+    chunks, is_by_first = chunks_of_encoded(frame, run)
     return Parts(chunks=chunks, is_by_first=is_by_first)
 
 

@@ -36,8 +36,8 @@ class StoredImage:
     def planes(self, run: PlaneRun) -> Samples:
         """Read whole frames; (frames, *format.shape), native byte order."""
         index = {
-            self.grid[0]: self._span(self.grid[0], run.t, run.moments),
-            self.grid[1]: self._span(self.grid[1], run.z, run.slices),
+            self._grid[0]: self._span(self._grid[0], run.t, run.moments),
+            self._grid[1]: self._span(self._grid[1], run.z, run.slices),
         }
         found = arrays.read(self.array, tuple(index.get(a, slice(None)) for a in self.axes))
         if "c" in self.axes:
@@ -53,14 +53,14 @@ class StoredImage:
         return "z" not in self.axes
 
     @property
-    def grid(self) -> tuple[str, str]:
+    def _grid(self) -> tuple[str, str]:
         """The axes along which frames stand, the slower one first."""
         return ("y", "x") if self.is_tiled else ("t", "z")
 
     @property
     def slices(self) -> int:
         """How many planes follow each other along the faster axis of the grid."""
-        axis = self.grid[1]
+        axis = self._grid[1]
         return int(self.array.shape[self.axes.index(axis)]) // self._step(axis)
 
     def _step(self, axis: str) -> int:

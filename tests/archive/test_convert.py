@@ -385,7 +385,7 @@ def _one_bit_off(stored: bytes, pixel_format: PixelFormat) -> Samples:
     return found
 
 
-def _always_like(*_: object) -> bool:
+def _always_verbatim(*_: object) -> bool:
     return True
 
 
@@ -396,7 +396,7 @@ def test_promise_4_a_view_that_does_not_verify_is_kept_whole_instead(
     # a fault put into the writer, which shares no code with what verifies
     monkeypatch.setattr(chunk, "view", _one_bit_off)
     if claims_to_be_like:
-        monkeypatch.setattr(chunk, "is_verbatim", _always_like)
+        monkeypatch.setattr(chunk, "is_verbatim", _always_verbatim)
     done = made(tmp_path, slices)
     assert done.receipt.findings[0] == Finding("view-did-not-verify", ("003.dcm",))
     assert done.receipt.counts["files_as_whole"] == 1
