@@ -1,4 +1,4 @@
-"""Where frames are decoded: decoders keep the interpreter to themselves, so threads do not do.
+"""Where frames are decoded: decoders hold the interpreter's lock, so that threads do not help.
 
 Where it is worth the start, a few processes decode, forked from this one: they have all that is
 imported, and a decoder that ends its process costs the frame and not the job.

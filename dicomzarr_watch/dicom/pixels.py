@@ -119,7 +119,7 @@ def has_other_bits(samples: Samples, frame: bytes, run: FrameRun) -> bool:
 
 
 def _makers(run: FrameRun) -> tuple[str, ...]:
-    """Return the decoders that may make a view."""
+    """Return the decoders that may make a view; of some codecs the second one is a witness only."""
     found = decoders(run)
     return found[:1] if run.encoding in JPEG_2000 | HTJ2K | JPEG_LOSSLESS else found
 
