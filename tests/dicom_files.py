@@ -19,7 +19,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from dicomzarr_watch.dicom.part10 import Read
+from dicomzarr_watch.dicom.elements import Read
 
 Pixels = npt.NDArray[Any]
 

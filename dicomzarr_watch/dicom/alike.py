@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom.elements import WINDOW_BYTES, Element, Read
 from dicomzarr_watch.dicom.memory import Memory
 from dicomzarr_watch.dicom.part10 import (
     HEAD_BYTES,
     PREAMBLE_BYTES,
-    WINDOW_BYTES,
-    Element,
     Part10,
-    Read,
     split,
     with_other_fragments,
 )

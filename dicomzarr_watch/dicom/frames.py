@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dicomzarr_watch.dicom import tags
-from dicomzarr_watch.dicom.part10 import DEFLATED, NATIVE, Element, Part10
+from dicomzarr_watch.dicom.elements import Element
+from dicomzarr_watch.dicom.part10 import DEFLATED, NATIVE, Part10
 from dicomzarr_watch.dicom.siemens import mosaic_slices
 from dicomzarr_watch.dicom.values import Values
 

@@ -8,10 +8,11 @@ from typing import IO, Final
 
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.alike import Templates, header_end
+from dicomzarr_watch.dicom.elements import Element
 from dicomzarr_watch.dicom.frames import FrameRun, NoFrames, frame_run
 from dicomzarr_watch.dicom.functional import frame_poses
 from dicomzarr_watch.dicom.memory import Memory
-from dicomzarr_watch.dicom.part10 import Element, Part10
+from dicomzarr_watch.dicom.part10 import Part10
 from dicomzarr_watch.dicom.pose import Pose
 from dicomzarr_watch.dicom.quantity import NOTHING_SAID, Quantity, quantity, rescale
 from dicomzarr_watch.dicom.siemens import is_mosaic

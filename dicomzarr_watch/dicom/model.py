@@ -22,10 +22,11 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
 from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom.elements import VRS, Element
 from dicomzarr_watch.dicom.instance import Header
 from dicomzarr_watch.dicom.memory import Memory
 from dicomzarr_watch.dicom.nested import Nested, usual_vr
-from dicomzarr_watch.dicom.part10 import VRS, Element, Part10
+from dicomzarr_watch.dicom.part10 import Part10
 from dicomzarr_watch.dicom.plain import Json, plain
 
 INLINE_LIMIT_BYTES: Final = 1024

@@ -11,9 +11,10 @@ import struct
 from typing import Final
 
 from dicomzarr_watch.dicom import tags
+from dicomzarr_watch.dicom.elements import UNDEFINED_LENGTH, Element
 from dicomzarr_watch.dicom.frames import FrameRun, stored_bytes
 from dicomzarr_watch.dicom.instance import Header
-from dicomzarr_watch.dicom.part10 import EXPLICIT_LITTLE, UNDEFINED_LENGTH, Element
+from dicomzarr_watch.dicom.part10 import EXPLICIT_LITTLE
 
 _META_GROUP_LENGTH: Final = 0x00020000
 _OF_THE_ENCODING: Final = frozenset({0x7FE00000, 0x7FE00001, 0x7FE00002, 0x7FE00003})

@@ -13,7 +13,7 @@ from typing import Final
 from pydicom.datadict import dictionary_VR
 
 from dicomzarr_watch.dicom import tags
-from dicomzarr_watch.dicom.part10 import Element, items
+from dicomzarr_watch.dicom.elements import Element, items
 from dicomzarr_watch.dicom.plain import ASCII_SETS, Json, plain
 
 DEPTH_LIMIT: Final = 16

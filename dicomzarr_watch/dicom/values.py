@@ -12,8 +12,9 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
+from dicomzarr_watch.dicom.elements import Element, items
 from dicomzarr_watch.dicom.memory import Memory
-from dicomzarr_watch.dicom.part10 import Element, Part10, items
+from dicomzarr_watch.dicom.part10 import Part10
 
 BINARY: Final = {b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"FL": "f", b"FD": "d"}
 """How a number of each binary VR is unpacked, behind the byte order."""

@@ -32,7 +32,8 @@ from dicom_files import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicomzarr_watch.dicom.part10 import Element, Part10, is_dicom, split
+from dicomzarr_watch.dicom.elements import Element
+from dicomzarr_watch.dicom.part10 import Part10, is_dicom, split
 from dicomzarr_watch.dicom.tags import PIXEL_DATA
 
 SHORT_VRS = ["AE", "AT", "CS", "DS", "FD", "IS", "LO", "PN", "SH", "SS", "UI", "US"]

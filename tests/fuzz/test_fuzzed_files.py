@@ -46,10 +46,11 @@ from slide_files import content as content_of
 from dicomzarr_watch.archive import layout, lines, ome
 from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.dicom.alike import Templates
+from dicomzarr_watch.dicom.elements import ELEMENTS_LIMIT
 from dicomzarr_watch.dicom.frames import FRAMES_LIMIT, FrameRun, NoFrames
 from dicomzarr_watch.dicom.instance import Header, Instance, read_header
 from dicomzarr_watch.dicom.model import VALUE_LIMIT_BYTES, ByReference, Elements, of_file
-from dicomzarr_watch.dicom.part10 import ELEMENTS_LIMIT, INFLATED_LIMIT_BYTES
+from dicomzarr_watch.dicom.part10 import INFLATED_LIMIT_BYTES
 from dicomzarr_watch.dicom.pixels import NotDecodedError, decode
 from dicomzarr_watch.dicom.pose import FARTHEST_MM, Pose
 from dicomzarr_watch.intake.peek import Kind, peek
