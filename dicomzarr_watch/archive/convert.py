@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -250,7 +250,7 @@ class _Draft:
             store = Store(self.stage / "new" / layout.STORE_NAME)
             verdict = verify.verdict(
                 store,
-                self._hashes(plan, written),
+                dict(zip((self.sources[n].name for n in plan.files), written.sha256, strict=True)),
                 keep_in=self._kept_in(),
                 temporary=self.stage,
                 threads=self.work.threads,
@@ -301,10 +301,6 @@ class _Draft:
             for frame in image.image.frames
         }
         return found.as_json(), tuple(odd)
-
-    def _hashes(self, plan: Plan, written: Written) -> Mapping[str, bytes]:
-        names = (self.sources[n].name for n in plan.files)
-        return dict(zip(names, written.sha256, strict=True))
 
     def _empty_store(self) -> Path:
         new = self.stage / "new"

@@ -14,8 +14,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -88,7 +87,7 @@ class _Archive:
 
         Raises RetryError where the system does not let it be read.
         """
-        with _reading():
+        try:
             if folder not in self.known:
                 self.known[folder] = self._holding(folder)
             held = self.known[folder]
@@ -96,6 +95,8 @@ class _Archive:
                 if not comes_back(held.store, held.whole[sha256]):
                     raise _unproven("archive-differs", "one that does not give the file back")
                 return
+        except OSError as error:
+            raise from_archive_error(error) from error
         if sha256 in held.pixels:
             raise RejectError("only-pixels-kept", expected="an archive of its bytes")
         raise RejectError(
@@ -149,9 +150,8 @@ def _clear(work: Clearance, original: Original, archive: _Archive) -> None:
 def _prove(original: Original, sha256: bytes, archive: _Archive) -> None:
     if not original.members:
         archive.prove(sha256, original.folder)
-    if {copy for copy, _ in original.members} != {
-        copy for place in {copy.parent for copy, _ in original.members} for copy in place.iterdir()
-    }:
+    copies = {copy for copy, _ in original.members}
+    if copies != {copy for place in {copy.parent for copy in copies} for copy in place.iterdir()}:
         raise RejectError("members-not-archived", found="members that nobody knows of")
     for copy, folder in original.members:
         archive.prove(_sha256(copy), folder)
@@ -224,14 +224,6 @@ def _copy(source: Path, identity: Identity, sha256: bytes, target: Path, move_to
 def _sha256(path: Path) -> bytes:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()
-
-
-@contextmanager
-def _reading() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise from_archive_error(error) from error
 
 
 def _unproven(code: str, found: str) -> RejectError:
