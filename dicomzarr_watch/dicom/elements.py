@@ -233,12 +233,11 @@ def items(data: bytes, sequence: Element, *, is_big_endian: bool) -> Iterator[tu
                 raise MalformedError("no item in a sequence")
             if length == UNDEFINED_LENGTH:
                 at = past_undefined(window, start, b"", encoding)
-                inside = Window.over(data, at - HEADER_BYTES)
+                end = at - HEADER_BYTES
             else:
-                at = start + length
-                inside = Window.over(data, at)
+                at = end = start + length
             if at > window.size:
                 raise TruncatedError
-            yield tuple(walk(inside, start, encoding))
+            yield tuple(walk(Window.over(data, end), start, encoding))
     except BrokenError as error:
         raise ValueError(error.problem) from error

@@ -145,13 +145,12 @@ def _starts_with_elements(head: bytes, order: str) -> bool:
     try:
         encoding = BIG_ENDIAN if order == ">" else little_endian(window, 0)
         first, vr, value, length = header(window, 0, encoding)
-        is_odd = encoding.is_explicit and not vr
-        if first >> 16 not in _FIRST_GROUPS or is_odd or length % 2:
-            return False
-        second, vr, _, length = header(window, value + length, encoding)
+        second, other_vr, _, _ = header(window, value + length, encoding)
     except BrokenError:
         return False
-    return first < second < _FIRST_GROUPS_END and not (encoding.is_explicit and not vr)
+    if length % 2 or (encoding.is_explicit and not (vr and other_vr)):
+        return False
+    return first >> 16 in _FIRST_GROUPS and first < second < _FIRST_GROUPS_END
 
 
 def _split_dataset(
