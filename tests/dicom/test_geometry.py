@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def at_heights(*heights: float) -> Geometry:
     return at(*((0.0, 0.0, z) for z in heights))
 
 
-def point(measured: Geometry, index: Vector) -> Vector:
+def point(measured: Geometry, *index: int) -> Vector:
     """Map a voxel index (i, j, k) to LPS."""
     found: Vector = np.reshape(measured.affine, (4, 4)) @ [*index, 1.0]
     return found[:3]
@@ -97,11 +98,11 @@ def test_a_grid_is_given_back_as_it_was_laid(
     np.testing.assert_allclose(found.spacing, spacing, rtol=1e-6)
     np.testing.assert_allclose(np.reshape(found.direction, (3, 3)), rotation, atol=1e-9)
     assert len(found.positions) == count
-    assert all(a < b for a, b in zip(found.positions, found.positions[1:], strict=False))
+    assert all(a < b for a, b in pairwise(found.positions))
     for k, pose in enumerate(slices):
         for i, j in ((0, 0), (7, 0), (0, 5), (7, 5)):
             expected = point_of_header(pose, i, j)
-            np.testing.assert_allclose(point(found, np.array([i, j, k])), expected, atol=1e-6)
+            np.testing.assert_allclose(point(found, i, j, k), expected, atol=1e-6)
 
 
 @settings(max_examples=50)
@@ -120,7 +121,7 @@ def test_a_tilt_is_measured_and_stands_in_the_affine(
     assert found.spacing[2] == pytest.approx(2.0), "along the normal, not along the tilt"
     for k, pose in enumerate(tilted):
         expected = point_of_header(pose, 3, 4)
-        np.testing.assert_allclose(point(found, np.array([3, 4, k])), expected, atol=1e-6)
+        np.testing.assert_allclose(point(found, 3, 4, k), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_a_single_slice_is_as_thick_as_its_header_says(
 ) -> None:
     found = at((1.0, 2.0, 3.0), **facts)
     assert found.spacing == (1.0, 1.0, step)
-    np.testing.assert_allclose(point(found, np.array([0, 0, 1])), (1.0, 2.0, 3.0 + step))
+    np.testing.assert_allclose(point(found, 0, 0, 1), (1.0, 2.0, 3.0 + step))
 
 
 def test_without_position_nothing_is_placed_and_the_grid_is_plain() -> None:
@@ -220,4 +221,4 @@ def test_simpleitk_measures_the_same_grid(tmp_path: Path, orientation: tuple[flo
     np.testing.assert_allclose(found.direction, image.GetDirection(), atol=1e-6)
     for index in ((0, 0, 0), (5, 7, 4), (2, 3, 1)):
         theirs = image.TransformIndexToPhysicalPoint(index)
-        np.testing.assert_allclose(point(found, np.array(index)), theirs, atol=1e-5)
+        np.testing.assert_allclose(point(found, *index), theirs, atol=1e-5)
