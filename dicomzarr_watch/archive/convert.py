@@ -69,8 +69,7 @@ def _convert(work: Work, progress: Progress) -> Receipt:
     with opened(work.sources[0]) as stream:
         facts = read_series(stream)
     results = work.output / work.drop
-    named = layout.series_folder(facts)
-    folder = publish.standing(results, named, facts.series_instance_uid)
+    folder = publish.standing(results, layout.series_folder(facts), facts.series_instance_uid)
     final = results / folder
     previous = publish.published(final)
     with staging(work.output, work.drop, folder) as stage, Syncing() as syncing:

@@ -32,11 +32,16 @@ def published(final: Path) -> Receipt | None:
     recovered(final)
     try:
         found = Receipt.from_json(json.loads((final / DONE_JSON).read_bytes()))
-    except FileNotFoundError:
-        if not final.exists():
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if isinstance(error, FileNotFoundError) and not final.exists():
             return None
-    except NotADirectoryError:
-        pass
+        raise RejectError(
+            "output-taken",
+            expected="a free name, or a result with its done marker",
+            found="neither",
+            todo="move what stands there away",
+            private=str(final),
+        ) from error
     except (ValueError, KeyError, TypeError) as error:  # the disk lost it, or somebody wrote it
         raise RejectError(
             "receipt-damaged",
@@ -45,16 +50,8 @@ def published(final: Path) -> Receipt | None:
             todo="bring the result back from a copy, or move it away and retry",
             private=str(final),
         ) from error
-    else:
-        _put_names_on_disk(final)  # one who was killed may not have come to that
-        return found
-    raise RejectError(
-        "output-taken",
-        expected="a free name, or a result with its done marker",
-        found="neither",
-        todo="move what stands there away",
-        private=str(final),
-    )
+    _put_names_on_disk(final)  # one who was killed may not have come to that
+    return found
 
 
 def standing(results: Path, folder: str, uid: str) -> str:
