@@ -92,8 +92,9 @@ def frame_poses(values: Values, run: FrameRun) -> tuple[Pose, ...]:
 
 def _of_frames(values: Values, run: FrameRun, pose: Pose) -> Sequence[Pose] | None:
     if run.format.mosaic_slices and run.count == run.format.mosaic_slices:
-        tile = run.format.rows, run.format.columns
-        return mosaic_poses(values, pose, run.format.mosaic_slices, tile)
+        others = run.format.tiles - 1
+        excess = run.format.rows * others, run.format.columns * others
+        return mosaic_poses(values, pose, run.format.mosaic_slices, excess)
     offsets = values.decimals(tags.GRID_FRAME_OFFSET_VECTOR)
     if len(offsets) == run.count > 1 and pose.position and pose.orientation:
         return _offset(pose, offsets)

@@ -41,20 +41,20 @@ def mosaic_slices(values: Values) -> int:
     return max(said or 0, 0)
 
 
-def mosaic_poses(values: Values, whole: Pose, slices: int, tile: tuple[int, int]) -> list[Pose]:
+def mosaic_poses(values: Values, whole: Pose, slices: int, excess: tuple[int, int]) -> list[Pose]:
     """Return the poses of the slices of one mosaic.
 
     whole: the pose that the header gives, of the first voxel of the mosaic as if it were one
-    slice; the slices lie around the same centre. tile: rows, columns of one slice.
+    slice; the slices lie around the same centre. excess: the rows and columns that it has more than
+    one slice.
     """
     if whole.position is None or whole.orientation is None or whole.spacing is None:
         return [whole] * slices
     row, column = np.asarray(whole.orientation, float).reshape(2, 3)
-    around = int(np.ceil(np.sqrt(slices))) - 1
     between_rows, between_columns = whole.spacing
     first = np.asarray(whole.position, float)
-    first = first + row * between_columns * tile[1] * around / 2
-    first = first + column * between_rows * tile[0] * around / 2
+    first = first + row * between_columns * excess[1] / 2
+    first = first + column * between_rows * excess[0] / 2
     step = _direction(values, np.cross(row, column)) * (
         whole.spacing_between or whole.thickness or 1.0
     )
