@@ -12,8 +12,9 @@ from zarr.codecs import BloscCodec, TransposeCodec
 
 from dicomzarr_watch.archive import node
 from dicomzarr_watch.archive.layout import ImagePlan
-from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat, Samples, is_verbatim, view
+from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat, Samples
 from dicomzarr_watch.dicom.pixels import seen
+from dicomzarr_watch.dicom.views import is_verbatim, view
 
 _BLOCK_BYTES: Final = 512 << 10
 """What Blosc compresses at once: a slice of a CT, say. With its own choice for zstd at level 1,

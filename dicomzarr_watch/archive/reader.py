@@ -15,7 +15,8 @@ from dicomzarr_watch.archive import arrays, layout
 from dicomzarr_watch.archive.arrays import Blob
 from dicomzarr_watch.archive.planes import RUN_BYTES, PlaneRun, Slab, images, runs
 from dicomzarr_watch.archive.threads import pool
-from dicomzarr_watch.dicom.frames import Samples, Stored, verbatim
+from dicomzarr_watch.dicom.frames import Samples, Stored
+from dicomzarr_watch.dicom.views import verbatim
 from dicomzarr_watch.errors import RejectError
 
 _HALVINGS: Final = 3

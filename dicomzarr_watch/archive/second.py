@@ -21,7 +21,7 @@ import numpy as np
 from dicomzarr_watch.archive.reader import StoredFile
 from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.fragments import encoded_frames
-from dicomzarr_watch.dicom.frames import FrameRun, Samples, stored_bytes, view
+from dicomzarr_watch.dicom.frames import FrameRun, Samples, stored_bytes
 from dicomzarr_watch.dicom.instance import read_frames
 from dicomzarr_watch.dicom.pixels import (
     ROUNDED,
@@ -30,6 +30,7 @@ from dicomzarr_watch.dicom.pixels import (
     decoders,
     farthest,
 )
+from dicomzarr_watch.dicom.views import view
 
 LOSSY_STEPS: Final = 2.0
 """How far two right decoders of a lossy codec may be apart, in stored values."""

@@ -23,10 +23,11 @@ import numpy as np
 from dicomzarr_watch.archive.second import Look, compared, worst
 from dicomzarr_watch.archive.work import Finding, KeepEncoded, Source, opened, sha256
 from dicomzarr_watch.dicom.fragments import encoded_frames, holds_more
-from dicomzarr_watch.dicom.frames import FrameRun, Samples, verbatim
+from dicomzarr_watch.dicom.frames import FrameRun, Samples
 from dicomzarr_watch.dicom.instance import Header, read_header
 from dicomzarr_watch.dicom.native import native_head
 from dicomzarr_watch.dicom.pixels import LOSSY, NotDecodedError, decode, has_other_bits
+from dicomzarr_watch.dicom.views import verbatim
 from dicomzarr_watch.identity import Identity
 
 _PIECE_BYTES: Final = 8 << 20

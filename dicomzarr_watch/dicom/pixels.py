@@ -23,11 +23,9 @@ from dicomzarr_watch.dicom.frames import (
     FrameRun,
     PixelFormat,
     Samples,
-    fits,
     stored_bytes,
-    unfolded,
-    view,
 )
+from dicomzarr_watch.dicom.views import fits, unfolded, view
 
 LOSSY: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
 """Their frames are not those that were encoded."""

@@ -37,7 +37,8 @@ from dicomzarr_watch.archive.reader import Store
 from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.archive.work import Finding, Level, Work, opened
 from dicomzarr_watch.batch import batch
-from dicomzarr_watch.dicom.frames import PixelFormat, Samples, view
+from dicomzarr_watch.dicom.frames import PixelFormat, Samples
+from dicomzarr_watch.dicom.views import view
 from dicomzarr_watch.errors import DicomzarrError, RejectError, RetryError, SourceChangedError
 
 

@@ -20,8 +20,9 @@ from dicomzarr_watch.archive import chunk, layout, reader, witness
 from dicomzarr_watch.archive.restore import restore
 from dicomzarr_watch.archive.verify import differing
 from dicomzarr_watch.archive.work import Finding, Level
-from dicomzarr_watch.dicom.frames import PixelFormat, Samples, Stored, verbatim, view
+from dicomzarr_watch.dicom.frames import PixelFormat, Samples, Stored
 from dicomzarr_watch.dicom.instance import Instance, read_header
+from dicomzarr_watch.dicom.views import verbatim, view
 
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 OBLIQUE = (0.8, 0.6, 0.0, 0.0, 0.0, -1.0)

@@ -40,13 +40,11 @@ from dicomzarr_watch.dicom.frames import (
     PixelFormat,
     Samples,
     frame_run,
-    is_verbatim,
     stored_bytes,
-    verbatim,
-    view,
 )
 from dicomzarr_watch.dicom.part10 import split
 from dicomzarr_watch.dicom.values import Values
+from dicomzarr_watch.dicom.views import is_verbatim, verbatim, view
 
 NATIVE_FILES = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}
 

@@ -14,10 +14,11 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicomzarr_watch.dicom.fragments import encoded_frames
-from dicomzarr_watch.dicom.frames import FrameRun, verbatim
+from dicomzarr_watch.dicom.frames import FrameRun
 from dicomzarr_watch.dicom.instance import Header, read_header
 from dicomzarr_watch.dicom.native import native_head
 from dicomzarr_watch.dicom.pixels import NotDecodedError, decode
+from dicomzarr_watch.dicom.views import verbatim
 
 OF_THE_ENCODING = {
     "PixelData",

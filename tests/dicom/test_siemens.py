@@ -26,16 +26,14 @@ from dicomzarr_watch.dicom.frames import (
     FrameRun,
     PixelFormat,
     frame_run,
-    is_verbatim,
     stored_bytes,
-    verbatim,
-    view,
 )
 from dicomzarr_watch.dicom.functional import frame_poses
 from dicomzarr_watch.dicom.part10 import split
 from dicomzarr_watch.dicom.pose import Pose
 from dicomzarr_watch.dicom.siemens import csa_values
 from dicomzarr_watch.dicom.values import Values
+from dicomzarr_watch.dicom.views import is_verbatim, verbatim, view
 
 MOSAIC = Plain(tags.IMAGE_TYPE, "CS", b"ORIGINAL\\PRIMARY\\M\\MOSAIC ")
 SPACING = (2.0, 3.0)

@@ -29,10 +29,11 @@ with atheris.instrument_imports(include=["dicomzarr_watch", "pydicom.encaps"]):
     from dicomzarr_watch.archive import layout, lines, ome
     from dicomzarr_watch.dicom.alike import Templates
     from dicomzarr_watch.dicom.fragments import encoded_frames
-    from dicomzarr_watch.dicom.frames import FrameRun, is_verbatim, stored_bytes, view
+    from dicomzarr_watch.dicom.frames import FrameRun, stored_bytes
     from dicomzarr_watch.dicom.instance import Header, Instance, read_header
     from dicomzarr_watch.dicom.model import Elements
     from dicomzarr_watch.dicom.pixels import NotDecodedError, decode, decoders
+    from dicomzarr_watch.dicom.views import is_verbatim, view
     from dicomzarr_watch.intake.peek import Kind, peek
 
 PYDICOM_DATA: Final = Path(pydicom.__file__).parent / "data"
