@@ -1,6 +1,7 @@
 """The command: its options, its settings, and what becomes of errors.
 
-Exit codes: 0 all well, 1 something was rejected or differs, 2 usage, 78 settings.
+Exit codes: 0 all well, 1 something was rejected, differs or cannot be looked at, 2 usage, 78
+settings.
 """
 
 from __future__ import annotations

@@ -43,8 +43,9 @@ TOLD_S: Final = 1.0
 def run(settings: Settings, log: Log, notifier: Notifier, *, is_once: bool = False) -> int:
     """Run the daemon until it is told to stop, or once over what is there.
 
-    Returns the exit code: 1 if `is_once` and a file was rejected, else 0. Raises StopError if the
-    state or the output is not to be had, or the state is lost on the way.
+    Returns the exit code: 1 if `is_once` and a file was rejected, or a folder could not be looked
+    at, else 0. Raises StopError if the state or the output is not to be had, or the state is lost
+    on the way.
     """
     quieten()
     for folder in (settings.inbox, settings.output):
@@ -175,7 +176,7 @@ class _Loop:
                 self._look(self._watching.look)
         self._drain()
         is_left = self._ledger.files.has_rejected() or self._ledger.jobs.is_queued()
-        return 1 if is_once and is_left else 0
+        return 1 if is_once and (is_left or not self._watching.is_whole) else 0
 
     def _say_of_surroundings(self) -> None:
         """Say what the machine does not give, before any job begins; it takes moments."""

@@ -30,6 +30,11 @@ class Presence:
         """Whether events would tell of what happens in it."""
         return bool(self._is_watched)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it could be looked at when it was there last."""
+        return not self._unreadable
+
     def see(self, sight: Sight) -> bool:
         """Say when it goes, comes back or is another one; return whether it is watched anew."""
         if sight.place is None:

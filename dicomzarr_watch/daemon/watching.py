@@ -97,6 +97,11 @@ class Watching:
         return self._sight.place is not None
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all of the inbox could be looked at."""
+        return self._presence.is_whole
+
+    @property
     def is_settled(self) -> bool:
         """Whether nothing in the inbox is waited for."""
         is_waited_for = self._unoffered or self._came_out

@@ -228,6 +228,17 @@ def test_an_output_that_cannot_be_locked_is_said_and_used_all_the_same(tmp_path:
     assert brought_back(daemon.output / "a") == files
 
 
+def test_a_folder_that_cannot_be_listed_is_a_reason_for_exit_code_1(tmp_path: Path) -> None:
+    made(tmp_path / "inbox" / "a", 2)
+    locked = tmp_path / "inbox" / "a" / "locked"
+    made(locked, 2, series_uid="1.2.3")
+    locked.chmod(0)
+    settings = {"command": HAMPERED, "HAMPER": "permissions"}
+    assert once(tmp_path, **settings)[0] == 1
+    locked.chmod(0o700)
+    assert once(tmp_path, **settings)[0] == 0
+
+
 def test_a_daemon_whose_standard_streams_are_closed_does_its_work(tmp_path: Path) -> None:
     """As `ssh host 'dicomzarr-watch run … <&- >&- 2>&- &'` starts it."""
     files = made(tmp_path / "inbox" / "a")
