@@ -8,14 +8,21 @@ was listed, in its state; excerpts may be of another, which shows as soon as it 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from dicomzarr_watch.errors import RejectError, SourceChangedError, from_source_error
+from dicomzarr_watch.errors import (
+    RejectError,
+    RetryError,
+    SourceChangedError,
+    from_source_error,
+)
 from dicomzarr_watch.identity import Identity
 
 if TYPE_CHECKING:
@@ -81,6 +88,45 @@ class _SourceFile(FileIO):
             return super().readinto(buffer) or 0
         except OSError as error:
             raise from_source_error(error) from error
+
+
+@contextmanager
+def at_rest(path: Path, identity: Identity, *, is_local: bool) -> Iterator[None]:
+    """Have a file in the state it was found in, that nobody has open for writing.
+
+    is_local: whether this machine alone knows who has it open. It tells that of the files of one's
+    own and, to root, of all. Raises SourceChangedError, or RetryError for what somebody writes to.
+    """
+    descriptor = unlinked(path, os.O_RDONLY)
+    try:
+        if is_local and _is_written_to(descriptor):
+            raise RetryError(
+                "original-in-use",
+                expected="an original that nobody has open for writing",
+                found="one that somebody has",
+                todo="nothing if that comes to its end; else end the program that has it open",
+            )
+        if Identity.of(path.lstat()) != identity:
+            raise SourceChangedError("source-changed", found="another file of its name")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_written_to(descriptor: int) -> bool:
+    """Tell whether somebody has a file open for writing; if the system does not say, nobody has.
+
+    A lease for reading (fcntl(2)) is not to be had then. It goes as the descriptor is closed; who
+    opens the file in between waits for that, and we are told of it by a signal that does no harm.
+    """
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 @contextmanager

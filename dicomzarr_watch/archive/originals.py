@@ -1,9 +1,10 @@
 """Originals that the archive holds, moved away or deleted.
 
 The rule: nothing goes that does not come back. Right before it goes, a file is in the state that it
-was archived in, and its bytes are those of a file that the published, verified store gives back,
-rebuilt just then; of a bundle, the bytes of everything that is in it. What says so is on disk
-before. A name that is taken is never given to other bytes.
+was archived in, with nobody who writes to it as far as the system tells, and its bytes are those of
+a file that the published, verified store gives back, rebuilt just then; of a bundle, the bytes of
+everything that is in it. What says so is on disk before. A name that is taken is never given to
+other bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from dicomzarr_watch.errors import (
     from_clearing_error,
 )
 from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.source import folder_below, opened
+from dicomzarr_watch.source import at_rest, folder_below, opened
 
 _PROOFS: Final = (Level.EXACT.value, Level.INDEPENDENT.value)
 _CANNOT_RENAME: Final = frozenset({errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
@@ -140,9 +141,9 @@ def _clear(work: Clearance, original: Original, archive: _Archive) -> None:
                 sha256 = hashlib.file_digest(stream, "sha256").digest()
             _prove(original, sha256, archive)
             if work.move_to is None:
-                _delete(source, original.identity)
+                _delete(source, original.identity, is_local=work.is_local)
             else:
-                _move(source, original, sha256, work.move_to)
+                _move(source, original, sha256, work.move_to, is_local=work.is_local)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SourceChangedError("source-changed", found="no file") from error
 
@@ -157,17 +158,14 @@ def _prove(original: Original, sha256: bytes, archive: _Archive) -> None:
         archive.prove(_sha256(copy), folder)
 
 
-def _delete(source: Path, identity: Identity) -> None:
-    _check(source, identity)
-    source.unlink()
+def _delete(source: Path, identity: Identity, *, is_local: bool) -> None:
+    with at_rest(source, identity, is_local=is_local):
+        source.unlink()
 
 
-def _check(source: Path, identity: Identity) -> None:
-    if Identity.of(source.lstat()) != identity:
-        raise SourceChangedError("source-changed", found="another file of its name")
-
-
-def _move(source: Path, original: Original, sha256: bytes, move_to: Path) -> None:
+def _move(
+    source: Path, original: Original, sha256: bytes, move_to: Path, *, is_local: bool
+) -> None:
     """Give a file a free name in another place; one that has its bytes there is as good."""
     place, _, name = original.path.rpartition("/")
     try:
@@ -180,9 +178,9 @@ def _move(source: Path, original: Original, sha256: bytes, move_to: Path) -> Non
         if not os.path.lexists(path) or _is_same(path, sha256)
     )
     if not os.path.lexists(target):
-        _check(source, original.identity)
         try:
-            rename_anew(source, target)
+            with at_rest(source, original.identity, is_local=is_local):
+                rename_anew(source, target)
         except OSError as error:
             if error.errno not in _CANNOT_RENAME:
                 raise
@@ -191,7 +189,7 @@ def _move(source: Path, original: Original, sha256: bytes, move_to: Path) -> Non
         _copy(source, original.identity, sha256, target, move_to)
     for folder in (target, *(f for f in target.parents if f.is_relative_to(move_to))):
         sync(folder)
-    _delete(source, original.identity)
+    _delete(source, original.identity, is_local=is_local)
 
 
 def _is_same(path: Path, sha256: bytes) -> bool:

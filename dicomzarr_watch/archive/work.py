@@ -100,13 +100,15 @@ class Original:
 class Clearance:
     """Originals of one drop to move away, or to delete without a place to move them to.
 
-    results: the folder of the drop in the output.
+    results: the folder of the drop in the output. is_local: whether the inbox is on a file system
+    that is changed from this machine alone.
     """
 
     inbox: Path
     results: Path
     originals: tuple[Original, ...]
     move_to: Path | None = None
+    is_local: bool = True
 
 
 def opened(source: Source) -> AbstractContextManager[FileIO]:

@@ -18,6 +18,7 @@ from dicomzarr_watch.archive.work import AfterSuccess, Clearance, Original
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.emptied import Emptied
 from dicomzarr_watch.daemon.leaving import MEMBERS_STAY, Leaver, leaving, portions
+from dicomzarr_watch.daemon.surroundings import file_system, is_remote, mounts
 from dicomzarr_watch.daemon.watching import Watching
 from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.identity import Identity
@@ -250,6 +251,7 @@ class Clearing:
             settings.output / drop,
             tuple(originals),
             settings.move_to if is_moved else None,
+            is_local=not is_remote(file_system(settings.inbox.resolve(), mounts())),
         )
         return Task(tuple(bundles), clearance=clearance)
 

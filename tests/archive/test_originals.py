@@ -46,9 +46,9 @@ class Place:
         state = Identity.of((self.inbox / name).lstat())
         return Original(name, state, self.folder)
 
-    def cleared(self, *wanted: Original, is_moved: bool = False) -> Cleared:
+    def cleared(self, *wanted: Original, is_moved: bool = False, is_local: bool = True) -> Cleared:
         move_to = self.moved if is_moved else None
-        return cleared(Clearance(self.inbox, self.results, wanted, move_to))
+        return cleared(Clearance(self.inbox, self.results, wanted, move_to, is_local))
 
 
 def three(folder: Path) -> None:
@@ -101,6 +101,24 @@ def test_a_file_in_another_state_stays(place: Place, happen: Callable[[Path], No
     before = contents(place.inbox)
     assert codes(place.cleared(original)) == {original.path: "source-changed"}
     assert contents(place.inbox) == before
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_a_file_that_somebody_has_open_for_writing_stays(place: Place, is_moved: bool) -> None:
+    """Such as a copy that has taken up its room and pauses: the rest of it would be lost."""
+    original = place.original("drop/0000.dcm")
+    with (place.inbox / original.path).open("r+b"):
+        (error,) = place.cleared(original, is_moved=is_moved).kept.values()
+        assert (type(error), error.code) == (RetryError, "original-in-use")
+        assert (place.inbox / original.path).exists()
+    with (place.inbox / original.path).open("rb"):
+        assert place.cleared(original, is_moved=is_moved).files == 1
+
+
+def test_on_a_mount_that_others_change_nobody_can_tell(place: Place) -> None:
+    original = place.original("drop/0000.dcm")
+    with (place.inbox / original.path).open("r+b"):
+        assert place.cleared(original, is_local=False).files == 1
 
 
 def test_a_folder_that_became_a_link_leads_nowhere(place: Place) -> None:
@@ -284,7 +302,7 @@ def test_what_the_system_refuses_is_tried_again(place: Place) -> None:
     original = place.original("drop/0000.dcm")
     with pytest.MonkeyPatch.context() as patch:
 
-        def refuse(*_: object) -> None:
+        def refuse(*_: object, **__: object) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
         patch.setattr(originals, "_delete", refuse)

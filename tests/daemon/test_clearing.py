@@ -168,6 +168,21 @@ def test_a_series_without_an_archive_of_its_own_stays(tmp_path: Path) -> None:
     assert (kept["drop"], kept["code"]) == ("b", "no-receipt")
 
 
+def test_a_copy_that_pauses_keeps_its_file_until_it_is_whole(tmp_path: Path) -> None:
+    content = made(tmp_path / "made", 1)["0000.dcm"]
+    with running(tmp_path, **DELETE) as daemon:
+        (daemon.inbox / "a").mkdir()
+        with (daemon.inbox / "a" / "1.dcm").open("wb") as stream:
+            stream.write(content[:-100] + bytes(100))  # the room is taken up, the end is to come
+            stream.flush()
+            assert daemon.wait("originals.kept")["code"] == "original-in-use"
+            stream.seek(-100, os.SEEK_END)
+            stream.write(content[-100:])
+        daemon.wait("originals.cleared")
+        assert daemon.stop() == 0
+    assert content in brought_back(daemon.output / "a").values()
+
+
 def test_what_stays_as_its_archive_is_away_goes_when_the_output_is_back(tmp_path: Path) -> None:
     made(tmp_path / "inbox" / "a", 2)
     _, daemon = once(tmp_path)
