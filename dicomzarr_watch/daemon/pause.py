@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dicomzarr_watch.archive.disk import takes_files
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.mark import Mark
-from dicomzarr_watch.errors import NO_SPACE, OUTPUT_ERROR
+from dicomzarr_watch.errors import NO_SPACE, OUTPUT_ERROR, RetryError
 from dicomzarr_watch.ledger.jobs import Patience, backoff_s
 from dicomzarr_watch.ledger.notice import note_paused
 from dicomzarr_watch.operate.logs import Event, Log
-from dicomzarr_watch.outcome import Outcome, of_error
+from dicomzarr_watch.outcome import UNPACKED, Ended, Outcome, of_error
 
 
 class Pause:
@@ -27,7 +27,7 @@ class Pause:
         self._log = log
         self._mark = Mark(settings.output)
         note_paused(settings.state, "")  # whatever the last daemon ended in
-        self._is_away = False
+        self._lack: RetryError | None = None
         self._tries = 0
         self._since = 0.0
         self._until = 0.0
@@ -42,21 +42,26 @@ class Pause:
     @property
     def is_vain(self) -> bool:
         """Whether it has been tried as often as a job would be, or is away."""
-        return self._is_away or self._tries >= self._settings.max_attempts
+        return self.is_away or self._tries >= self._settings.max_attempts
 
     @property
     def is_away(self) -> bool:
         """Whether the output was not the one that the daemon started with at the last look."""
-        return self._is_away
+        return self._lack is not None
 
     def look(self) -> None:
         """Look whether the output is there, and say when it goes and comes back."""
         lack = self._mark.lack()
-        if lack is not None and not self._is_away:
+        if lack is not None and not self.is_away:
             self._is_said = False
             self._say(of_error(lack))
-        self._is_away = lack is not None
+        self._lack = lack
         self._say_over()
+
+    def judged(self, outcome: Outcome) -> Outcome:
+        """Return how a job ended; what ends well while the output is away may be elsewhere."""
+        is_result = outcome.ended is Ended.DONE and outcome.code != UNPACKED
+        return of_error(self._lack) if self._lack and is_result else outcome
 
     def due_in_s(self, now: float) -> float:
         """Return in how many seconds it is to be tried again; at once if the clock was set back."""
@@ -108,7 +113,7 @@ class Pause:
         self._is_said = True
 
     def _say_over(self) -> None:
-        if self._is_said and not (self.is_on or self._waiting or self._is_away):
+        if self._is_said and not (self.is_on or self._waiting or self.is_away):
             note_paused(self._settings.state, "")
             self._log.info(Event.OUTPUT_RESUMED)
             self._is_said = False

@@ -120,7 +120,6 @@ class Working:
         What is written is on disk before a job starts, at one go for all.
         """
         self._engine.tend(is_expecting=self._watching.arriving > 0)
-        self._pause.look()
         with self._ledger.together():
             drops = self.take_in()
             self._begin_clearing_anew_if_back()
@@ -163,18 +162,21 @@ class Working:
                 self._ledger.jobs.give_back(attempt.job)
 
     def take_in(self, *, is_ending: bool = False) -> set[str]:
-        """Record and say how jobs ended; return their drops.
+        """Look at the output, record and say how jobs ended there; return their drops.
 
         is_ending: whether the engine was closed, so that children were ended whose fault it is not.
         """
         drops = set()
-        for number, outcome in self._engine.results():
-            if is_ending and outcome.ended is Ended.CRASHED:
+        found = self._engine.results()
+        self._pause.look()
+        for number, said in found:
+            if is_ending and said.ended is Ended.CRASHED:
                 continue
             if number == NUMBER:
-                self._clearing.take_in(outcome)
+                self._clearing.take_in(said)
                 continue
             attempt = self._running.pop(number)
+            outcome = self._pause.judged(said)
             after = ended(attempt.job, outcome, time.time(), self._pause.patience())
             self._ledger.conclude(after, ((f.path, f.identity) for f in attempt.files))
             self._say(after, outcome)

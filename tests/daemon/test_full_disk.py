@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
-from daemon_process import FAULTY, HAMPERED, running
+from daemon_process import FAULTY, HAMPERED, held_at, running
 from drops import brought_back, dropped
 
 # minutes in all, and the fast suite is to stay under two
@@ -71,3 +73,21 @@ def test_an_error_that_only_one_series_has_keeps_no_other_from_being_done(tmp_pa
     assert (retry["drop"], retry["code"]) == ("b", "output-error")
     assert daemon.all("output.paused") == daemon.all("output.resumed") == []
     assert [brought_back(daemon.output / drop) for drop in "abc"] == files
+
+
+def test_what_was_made_in_the_place_of_an_output_that_is_away_is_made_again(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gate")
+    with running(tmp_path, command=FAULTY, FAULTS=tmp_path, retry_max_s=0.2) as daemon:
+        files = dropped(daemon, "a")
+        with held_at(tmp_path / "gate") as let_go:
+            daemon.output.rename(tmp_path / "away")
+            (daemon.output / ".staging").mkdir(parents=True)  # as if the job had begun just then
+            (tmp_path / "away" / ".staging" / "a").rename(daemon.output / ".staging" / "a")
+            let_go()
+            assert daemon.wait("job.retry")["code"] == "output-gone"
+        assert brought_back(daemon.output / "a") == files
+        shutil.rmtree(daemon.output)
+        (tmp_path / "away").rename(daemon.output)
+        daemon.wait("job.done")
+        assert daemon.stop() == 0
+    assert brought_back(daemon.output / "a") == files
