@@ -168,7 +168,7 @@ def explain(
         for facts in found:
             _say_facts(facts)
     if not found:
-        console.complain("nothing is known under this name")
+        console.complain("nothing is known under this name; `list --drop` tells of a drop")
         raise typer.Exit(1)
 
 
@@ -195,7 +195,7 @@ def retry(
         console.complain(f"job {number} is not rejected")
     wish_retries(folder, wanted & rejected)
     console.say(f"{len(wanted & rejected)} jobs to be tried again")
-    raise typer.Exit(bool(wanted - rejected) or not wanted)
+    raise typer.Exit(bool(wanted - rejected) or not (wanted or every))
 
 
 def _folder(config_file: Path | None, state: Path | None) -> Path:

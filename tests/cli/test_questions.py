@@ -125,3 +125,9 @@ def test_what_was_not_given_up_is_not_tried_again(
     answer = ask("retry", *asked, "--state", state)
     assert (answer.code, answer.err) == (1, err)
     assert answer.out == "0 jobs to be tried again\n"
+
+
+def test_where_nothing_was_given_up_there_is_nothing_wrong(ask: Ask, tmp_path: Path) -> None:
+    once(tmp_path)
+    answer = ask("retry", "--all", "--state", tmp_path / "state")
+    assert (answer.code, answer.out) == (0, "0 jobs to be tried again\n")
