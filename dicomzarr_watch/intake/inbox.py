@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dicomzarr_watch.identity import Place
+from dicomzarr_watch.identity import Identity, Place
 from dicomzarr_watch.intake.arrival import (
     Arrival,
     Haste,
@@ -104,6 +104,7 @@ class Inbox:
         self._open: dict[str, dict[SeriesKey, Arrival | None]] = {}
         self._changed_s: dict[str, float] = {}
         self._haste: dict[str, Haste] = {}
+        self._spent: dict[str, Identity] = {}
         self._moved: set[str] = set()
         self._again: dict[str, tuple[int, float]] = {}
         self._reading: Iterator[tuple[str, Folder, int]] = iter(())
@@ -114,6 +115,8 @@ class Inbox:
             tally = self._census.tallies.get(key)
             if tally is not None and tally.fingerprint == fingerprint:
                 self._close(key)
+        for drop in self._census.drops.keys() - self._open.keys() if marker else ():
+            self._spend(drop)
 
     @property
     def is_settled(self) -> bool:
@@ -261,9 +264,27 @@ class Inbox:
         return all(f"{path}/".startswith(f"{moved}/") for path in folders)
 
     def _is_marked(self, drop: str) -> bool:
+        marker = self._marker_of(drop)
+        return marker is not None and marker != self._spent.get(drop)
+
+    def _spend(self, drop: str) -> None:
+        """Let a marker say nothing of what comes once all of its drop was complete with it.
+
+        Who uses the drop's name again puts it there anew; before, it is the one of the last time.
+        What is to come out of a bundle is of this time.
+        """
+        marker = self._marker_of(drop)
+        if marker is not None and not any(
+            form(name) for folder in self._census.drops[drop].values() for name in folder.names
+        ):
+            self._spent[drop] = marker
+
+    def _marker_of(self, drop: str) -> Identity | None:
         folders = self._census.drops.get(drop, {})
         top = next((folder for path, folder in folders.items() if "/" not in path), None)
-        return top is not None and bool(top.path) and self._marker in top.names
+        if top is None or not top.path or self._marker not in top.names:
+            return None
+        return top.identity(top.names.index(self._marker))
 
     def _open_touched(self) -> None:
         for key in self._census.touched:
@@ -275,6 +296,7 @@ class Inbox:
         del of_drop[key]
         if not of_drop:
             del self._open[key.drop]
+            self._spend(key.drop)
 
     def _peeked(self, entry: Entry) -> Peek:
         if self._marker and entry.path.partition("/")[1:] == ("/", self._marker):

@@ -595,6 +595,29 @@ def test_a_file_that_comes_with_the_marker_is_waited_for(marked: Watched, folder
     assert marked.files() == {("drop", SERIES_UID): ["drop/1.dcm", "drop/2.dcm"]}
 
 
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_marker_that_stands_there_since_the_last_time_says_nothing(
+    marked: Watched, folder: Path, is_restarted: bool
+) -> None:
+    put(folder / "drop" / ".ready", b"")
+    put(folder / "drop" / "1.dcm")
+    marked.look(0.0)
+    assert waits(marked.look(0.25)) == {("drop", SERIES_UID): ""}
+    key, inbox = SeriesKey("drop", SERIES_UID), marked
+    if is_restarted:
+        known, found = marked.noted.values(), marked.tally(key)
+        assert found is not None
+        complete = {key: found.fingerprint}
+        inbox = Watched(folder, RULES, known=known, complete=complete, marker=".ready")
+    inbox.look(1.0)
+    put(folder / "drop" / "2.dcm", dicom()[:-1])  # somebody has begun to send again
+    inbox.look(2.0)
+    assert waits(inbox.look(2.25)) == {("drop", SERIES_UID): "settle"}
+    put(folder / "drop" / ".ready", b"again")
+    inbox.look(3.0)
+    assert waits(inbox.look(3.25)) == {("drop", SERIES_UID): ""}
+
+
 @pytest.mark.parametrize("place", ["drop/deep/.ready", ".ready", "drop/x.ready"])
 def test_a_marker_elsewhere_is_none(marked: Watched, folder: Path, place: str) -> None:
     put(folder / "drop" / "1.dcm")
