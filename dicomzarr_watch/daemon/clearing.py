@@ -97,6 +97,10 @@ class Clearing:
         """Tell whether files of a drop are being cleared now."""
         return self._under_way is not None and self._under_way.drop == drop
 
+    def renounce(self) -> None:
+        """Let all originals stay as long as this daemon runs; before anything else is asked."""
+        self._how = ""
+
     def begin(self) -> None:
         """Find out what is left to clear of what was archived before, whatever stayed then."""
         if not self.is_wanted:

@@ -189,12 +189,14 @@ class _Loop:
                 self._log.warning(Event.CHECK_FAILED, code=one.code, found=one.found, todo=one.todo)
 
     def _say_of_output(self) -> None:
-        """Say if the output has none of what was done: it may not be mounted."""
+        """Let originals stay if the output has none of what was done: it may not be mounted."""
         with suppress(OSError):
             found = self._settings.output.iterdir()
             is_empty = all(place.name.startswith(".") for place in found)
             if is_empty and self._ledger.jobs.counts()[State.DONE]:
-                todo = "mount it and start the daemon again, unless the results were taken away"
+                self._clearing.renounce()
+                todo = "mount it and start the daemon again, unless the results were taken away;"
+                todo += " no original goes before the next start"
                 told = "none of the results that the ledger knows"
                 self._log.warning(Event.CHECK_FAILED, code="output-empty", found=told, todo=todo)
 

@@ -183,6 +183,24 @@ def test_a_copy_that_pauses_keeps_its_file_until_it_is_whole(tmp_path: Path) -> 
     assert content in brought_back(daemon.output / "a").values()
 
 
+def test_no_original_goes_while_the_output_may_not_be_mounted(tmp_path: Path) -> None:
+    made(tmp_path / "inbox" / "a", 2)
+    once(tmp_path)
+    (tmp_path / "output").rename(tmp_path / "elsewhere")
+    files = made(tmp_path / "inbox" / "b", 2, series_uid="1.2.3")
+    before = contents(tmp_path / "inbox")
+    code, daemon = once(tmp_path, **DELETE)
+    assert code == 0
+    assert daemon.all("check.failed", code="output-empty")
+    assert brought_back(daemon.output / "b") == files
+    assert contents(daemon.inbox) == before
+    shutil.rmtree(daemon.output)
+    (tmp_path / "elsewhere").rename(daemon.output)
+    _, daemon = once(tmp_path, **DELETE)
+    assert contents(daemon.inbox) == {f"b/{name}": content for name, content in files.items()}
+    assert [kept["code"] for kept in daemon.all("originals.kept")] == ["no-receipt"]
+
+
 def test_what_stays_as_its_archive_is_away_goes_when_the_output_is_back(tmp_path: Path) -> None:
     made(tmp_path / "inbox" / "a", 2)
     _, daemon = once(tmp_path)
