@@ -6,7 +6,6 @@ So whatever ends the daemon, it is known afterwards what became of a file and wh
 
 from __future__ import annotations
 
-import random
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -14,19 +13,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from dicomzarr_watch.archive.work import AfterSuccess, Clearance, Original
+from dicomzarr_watch.archive.work import AfterSuccess
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.emptied import Emptied
 from dicomzarr_watch.daemon.leaving import MEMBERS_STAY, Leaver, leaving, portions
+from dicomzarr_watch.daemon.pause import patience
 from dicomzarr_watch.daemon.surroundings import file_system, is_remote, mounts
+from dicomzarr_watch.daemon.tasks import clearing_task
 from dicomzarr_watch.daemon.watching import Watching
 from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.arrival import SeriesKey
 from dicomzarr_watch.intake.bundle import is_of_bundle, outermost
 from dicomzarr_watch.intake.bundles import Bundles
-from dicomzarr_watch.intake.listing import Entry, drop_of
-from dicomzarr_watch.ledger.jobs import ACTIVE, Patience, backoff_s
+from dicomzarr_watch.intake.listing import drop_of
+from dicomzarr_watch.ledger.jobs import ACTIVE, backoff_s
 from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log, Name
@@ -57,12 +58,17 @@ class Clearing:
         self._watching = watching
         self._bundles = bundles
         self._how = _DONE.get(settings.after_success, "")
+        # drops that had archived files as the daemon began, until they are accounted for
+        self._waiting: set[str] = set()
+        # of drops, the portions that may go
         self._todo: dict[str, deque[tuple[Leaver, ...]]] = {}
         self._under_way: _UnderWay | None = None
+        # of drops, the paths of what went, until a look has missed it
         self._unseen: dict[str, set[str]] = {}
+        # by path, the files that stay for good: in this state, and after this job
         self._kept: dict[str, tuple[Identity, int | None]] = {}
+        # of drops that are tried again, how often that was and when the next time is
         self._again: dict[str, tuple[int, float]] = {}
-        self._waiting: set[str] = set()
         self._emptied = Emptied(settings.inbox, settings.settle_s)
 
     @property
@@ -145,7 +151,7 @@ class Clearing:
         unseen = marked & self._unseen.pop(drop, set())
         if unseen:
             self._unseen[drop] = unseen
-        leaves = {path for leaver in left for path in leaver.paths}
+        leaves = {file.path for leaver in left for file in leaver.files}
         self._ledger.files.note_clearing(marked - leaves - unseen, "")
         self._todo.pop(drop, None)
         if left:
@@ -163,10 +169,13 @@ class Clearing:
             if portions_left:
                 self._todo[drop] = portions_left  # after the others
             if leavers:
-                paths = [path for leaver in leavers for path in leaver.paths]
+                paths = (file.path for leaver in leavers for file in leaver.files)
                 self._ledger.files.note_clearing(paths, self._how)
                 self._under_way = _UnderWay(drop, leavers)
-                return self._task(drop, leavers)
+                is_local = not is_remote(file_system(self._settings.inbox.resolve(), mounts()))
+                return clearing_task(
+                    drop, leavers, self._settings, self._bundles, is_local=is_local
+                )
         return None
 
     def take_in(self, outcome: Outcome) -> None:
@@ -190,7 +199,8 @@ class Clearing:
         if not gone:
             return
         self._again.pop(drop, None)
-        self._unseen.setdefault(drop, set()).update(p for leaver in gone for p in leaver.paths)
+        paths = (file.path for leaver in gone for file in leaver.files)
+        self._unseen.setdefault(drop, set()).update(paths)
         self._emptied.add((leaver.file.path for leaver in gone), time.monotonic())
         size = outcome.summary["bytes"]
         self._log.info(
@@ -200,64 +210,34 @@ class Clearing:
     def _keep(self, drop: str, files: Iterable[FileRow], why: Outcome) -> None:
         """Take note that files stay: for good, or until they are tried again; say it once."""
         news = [file for file in files if not self._is_kept(file)]
-        fields: dict[str, object] = {"drop": Name(drop), "code": why.code, "told": why.told}
-        fields["files"] = len(news)
-        fields |= self._log.private(why.private)
         if not news or why.ended is Ended.CHANGED:
             return  # of what changed the next look tells
+        tries = 0
         if why.ended is Ended.REJECTED:
             self._kept |= {file.path: (file.identity, file.job) for file in news}
-            self._log.warning(Event.ORIGINALS_KEPT, **fields)
-            return
-        self._todo.pop(drop, None)
-        tries, _ = self._again.get(drop, (0, 0.0))
-        settings = self._settings
-        jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
-        pause_s = backoff_s(tries, Patience(settings.max_attempts, settings.retry_max_s, jitter))
-        self._again[drop] = tries + 1, time.monotonic() + pause_s
+        else:
+            self._todo.pop(drop, None)
+            tries, _ = self._again.get(drop, (0, 0.0))
+            pause_s = backoff_s(tries, patience(self._settings))
+            self._again[drop] = tries + 1, time.monotonic() + pause_s
         if not tries:
-            self._log.warning(Event.ORIGINALS_KEPT, **fields)
+            said = {"drop": Name(drop), "code": why.code, "told": why.told, "files": len(news)}
+            self._log.warning(Event.ORIGINALS_KEPT, **said, **self._log.private(why.private))
 
     def _is_kept(self, file: FileRow) -> bool:
         return self._kept.get(file.path) == (file.identity, file.job)
 
     def _may_leave(self, leaver: Leaver) -> bool:
         """Tell whether all that was decided over still holds."""
-        for file in dict.fromkeys([leaver.file, *(file for file, _ in leaver.held)]):
+        for file in leaver.files:
             now = self._ledger.files.get(file.path)
-            if now is None or (now.identity, now.job, now.is_present) != (
-                file.identity,
-                file.job,
-                True,
-            ):
+            if now is None or not now.is_present:
+                return False
+            if (now.identity, now.job) != (file.identity, file.job):
                 return False
             if not self._watching.is_complete(SeriesKey(file.drop, file.series_uid)):
                 return False
         return not (leaver.is_bundle and self._ledger.jobs.is_active(leaver.file.drop))
-
-    def _task(self, drop: str, leavers: tuple[Leaver, ...]) -> Task:
-        settings = self._settings
-        originals, bundles = [], []
-        for leaver in leavers:
-            file = leaver.file
-            if not leaver.is_bundle:
-                originals.append(Original(file.path, file.identity, leaver.held[0][1]))
-                continue
-            bundles.append(self._bundles.unpacking(Entry(file.path, file.identity)))
-            members = tuple(
-                (self._bundles.place(Entry(member.path, member.identity))[0], folder)
-                for member, folder in leaver.held
-            )
-            originals.append(Original(file.path, file.identity, members=members))
-        is_moved = settings.after_success is AfterSuccess.MOVE
-        clearance = Clearance(
-            settings.inbox,
-            settings.output / drop,
-            tuple(originals),
-            settings.move_to if is_moved else None,
-            is_local=not is_remote(file_system(settings.inbox.resolve(), mounts())),
-        )
-        return Task(tuple(bundles), clearance=clearance)
 
 
 def _members_stay() -> Outcome:

@@ -39,9 +39,9 @@ class Leaver:
         return self.held[0][0] is not self.file
 
     @property
-    def paths(self) -> list[str]:
-        """The paths of all that leaves."""
-        return list(dict.fromkeys([self.file.path, *(file.path for file, _ in self.held)]))
+    def files(self) -> list[FileRow]:
+        """All that leaves: the file, and what came out of it."""
+        return list(dict.fromkeys([self.file, *(file for file, _ in self.held)]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,12 @@ from dicomzarr_watch.operate.logs import Event, Log
 from dicomzarr_watch.outcome import UNPACKED, Ended, Outcome, of_error
 
 
+def patience(settings: Settings) -> Patience:
+    """Return how often and how long to try again, with an amount of chance to spread it."""
+    jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+    return Patience(settings.max_attempts, settings.retry_max_s, jitter)
+
+
 class Pause:
     """Whether jobs wait for the output, and since how many tries."""
 
@@ -71,7 +77,7 @@ class Pause:
         """Let all jobs wait because of what became of one, for longer each time."""
         self._say(outcome)
         self._since = now
-        self._until = now + backoff_s(self._tries, self.patience())
+        self._until = now + backoff_s(self._tries, patience(self._settings))
         self._tries += 1
 
     def end(self) -> None:
@@ -97,14 +103,6 @@ class Pause:
         if outcome.code == OUTPUT_ERROR:
             return not takes_files(self._settings.output)
         return outcome.code == NO_SPACE
-
-    def patience(self) -> Patience:
-        """Return how often and how long to try again, with an amount of chance to spread it."""
-        return Patience(
-            self._settings.max_attempts,
-            self._settings.retry_max_s,
-            random.random(),  # noqa: S311 - spreads retries, guards nothing
-        )
 
     def _say(self, outcome: Outcome) -> None:
         if not self._is_said:

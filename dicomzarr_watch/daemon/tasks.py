@@ -1,12 +1,13 @@
-"""What is to be done for a job: its files, how they are called in the archive, and the settings."""
+"""What a child is to do, from what the ledger and the settings say of files: convert, or clear."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from dicomzarr_watch.archive.work import Finding, Source, Work
+from dicomzarr_watch.archive.work import AfterSuccess, Clearance, Finding, Original, Source, Work
 from dicomzarr_watch.config import Settings
+from dicomzarr_watch.daemon.leaving import Leaver
 from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.intake.arrival import gaps
 from dicomzarr_watch.intake.bundle import is_of_bundle
@@ -34,6 +35,28 @@ def task_of(job: Job, files: Sequence[FileRow], settings: Settings, bundles: Bun
         for (name, (path, _)), entry in zip(found.items(), entries, strict=True)
     ]
     return Task(tuple(needed.values()), _work(job, files, sources, settings))
+
+
+def clearing_task(
+    drop: str, leavers: Iterable[Leaver], settings: Settings, bundles: Bundles, *, is_local: bool
+) -> Task:
+    """Return what is to be done for files of a drop to leave the inbox; is_local: see Clearance."""
+    unpackings, originals = [], []
+    for leaver in leavers:
+        file = leaver.file
+        if not leaver.is_bundle:
+            originals.append(Original(file.path, file.identity, leaver.held[0][1]))
+            continue
+        unpackings.append(bundles.unpacking(Entry(file.path, file.identity)))
+        members = tuple(
+            (bundles.place(Entry(member.path, member.identity))[0], folder)
+            for member, folder in leaver.held
+        )
+        originals.append(Original(file.path, file.identity, members=members))
+    move_to = settings.move_to if settings.after_success is AfterSuccess.MOVE else None
+    results = settings.output / drop
+    clearance = Clearance(settings.inbox, results, tuple(originals), move_to, is_local=is_local)
+    return Task(tuple(unpackings), clearance=clearance)
 
 
 def _work(

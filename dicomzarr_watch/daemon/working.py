@@ -10,7 +10,7 @@ from typing import Final
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.clearing import NUMBER, Clearing
 from dicomzarr_watch.daemon.naming import told
-from dicomzarr_watch.daemon.pause import Pause
+from dicomzarr_watch.daemon.pause import Pause, patience
 from dicomzarr_watch.daemon.room import Need, Room
 from dicomzarr_watch.daemon.tasks import task_of
 from dicomzarr_watch.daemon.watching import FILES_CHANGED, Watching
@@ -177,7 +177,7 @@ class Working:
                 continue
             attempt = self._running.pop(number)
             outcome = self._pause.judged(said)
-            after = ended(attempt.job, outcome, time.time(), self._pause.patience())
+            after = ended(attempt.job, outcome, time.time(), patience(self._settings))
             self._ledger.conclude(after, ((f.path, f.identity) for f in attempt.files))
             self._say(after, outcome)
             if after.code == UNPACKED:
@@ -268,7 +268,7 @@ class Working:
 
     def _put_off(self, job: Job, outcome: Outcome) -> None:
         """Have a job wait that there is no room for, as if it had failed as it began."""
-        after = ended(claimed(job), outcome, time.time(), self._pause.patience())
+        after = ended(claimed(job), outcome, time.time(), patience(self._settings))
         self._ledger.conclude(after, ())
         self._pause.put_off(job.id, outcome)
 

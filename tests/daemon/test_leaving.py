@@ -74,7 +74,7 @@ def test_a_bundle_leaves_with_all_that_came_out_of_it() -> None:
     (leaver,) = leaving([BUNDLE, MEMBER, OTHER, inner], JOBS, lambda _: False).leavers
     assert leaver == Leaver(BUNDLE, ((MEMBER, "CT-1"), (OTHER, "CT-2")))
     assert leaver.is_bundle
-    assert leaver.paths == [BUNDLE.path, MEMBER.path, OTHER.path]
+    assert leaver.files == [BUNDLE, MEMBER, OTHER]
 
 
 @pytest.mark.parametrize(
