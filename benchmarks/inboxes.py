@@ -24,7 +24,7 @@ from processes import cpu_seconds, family, memory
 
 from dicomzarr_watch.intake.arrival import SeriesFile, tally
 from dicomzarr_watch.intake.listing import listing
-from dicomzarr_watch.intake.peek import peek
+from dicomzarr_watch.intake.peek import Peeks
 from dicomzarr_watch.ledger.jobs import Patience, ended
 from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.ledger.store import Ledger
@@ -116,7 +116,7 @@ def finish(state: Path, inbox: Path) -> None:
             rows = []
             for folder in folders.values():
                 entries = [folder.entry(n) for n in range(len(folder.names))]
-                peeks = [peek(inbox / entry.path) for entry in entries]
+                peeks = list(map(Peeks(), (inbox / entry.path for entry in entries)))
                 rows += [
                     FileRow(e.path, e.drop, e.identity, p.kind.value, p.series_uid)
                     for e, p in zip(entries, peeks, strict=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
-def unlinked(path: Path | str, flags: int) -> int:
+def _open_no_link(path: Path | str, flags: int) -> int:
     """Open a file as `open` does, but not a link's target; a pipe does not make it wait."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -40,7 +40,7 @@ class Excerpts:
     __slots__ = ("_descriptor",)
 
     def __init__(self, path: Path | str) -> None:
-        self._descriptor = unlinked(path, os.O_RDONLY)
+        self._descriptor = _open_no_link(path, os.O_RDONLY)
 
     def __enter__(self) -> Self:
         return self
@@ -136,7 +136,7 @@ def opened(path: Path, identity: Identity) -> Iterator[FileIO]:
     Raises SourceChangedError before or after the reading, RetryError for what the system refuses.
     """
     try:
-        stream = _SourceFile(os.fspath(path), opener=unlinked)
+        stream = _SourceFile(os.fspath(path), opener=_open_no_link)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP):
             raise SourceChangedError("source-changed", found="no file") from error

@@ -17,7 +17,7 @@ from dicomzarr_watch.intake.bundle import form
 from dicomzarr_watch.intake.census import Remembered
 from dicomzarr_watch.intake.inbox import Known
 from dicomzarr_watch.intake.listing import Listing, listing
-from dicomzarr_watch.intake.peek import Kind, Peek, peek
+from dicomzarr_watch.intake.peek import Kind, Peek, Peeks
 from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.outcome import Ended, Outcome
@@ -95,7 +95,7 @@ class CountingPeek:
     def __call__(self, path: str) -> Peek:
         name = Path(path).name
         self.asked.append(name)
-        return Peek(Kind.UNREADABLE) if name in self.refused else peek(path)
+        return Peek(Kind.UNREADABLE) if name in self.refused else Peeks()(path)
 
     def taken(self) -> list[str]:
         """Return whom it was asked for since the last call, sorted."""

@@ -11,12 +11,16 @@ from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.bundle import INSIDE, Form, Limits, form, outermost
 from dicomzarr_watch.intake.listing import Entry, Folder
 from dicomzarr_watch.intake.peek import Kind, Peek
 from dicomzarr_watch.intake.unpack import Unpacked, Unpacking, put_away, unpacked
+
+_ANY_STATE: Final = Identity(0, 0, 0, 0)
+"""Where copies and lists are does not depend on it."""
 
 
 class Bundles:
@@ -69,7 +73,7 @@ class Bundles:
         """Let go of all that is there of a bundle that is gone."""
         self._folders.pop(path, None)
         self._read = None, {}
-        task = self._task(path, Identity(0, 0, 0, 0))
+        task = self._task(path)
         with suppress(OSError):  # what stays there does no harm
             task.list_file.unlink()
             put_away(task.folder)
@@ -78,7 +82,7 @@ class Bundles:
         """Remove the copies that were made of a drop's bundles; no work on it may be under way."""
         for path in self._asked.pop(drop, ()):
             with suppress(OSError):
-                put_away(self._task(path, Identity(0, 0, 0, 0)).folder)
+                put_away(self._task(path).folder)
 
     def clear(self) -> None:
         """Remove all copies, whole or not; no work at all may be under way."""
@@ -101,7 +105,7 @@ class Bundles:
         self._folders[bundle.path] = bundle.identity, folders
         return folders
 
-    def _task(self, path: str, identity: Identity) -> Unpacking:
+    def _task(self, path: str, identity: Identity = _ANY_STATE) -> Unpacking:
         how = form(path) or Form.ZIP  # only what is called like a bundle is ever asked for
         return Unpacking(self._inbox, path, how, identity, self._place, self._limits)
 

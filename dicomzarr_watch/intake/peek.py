@@ -91,8 +91,3 @@ def glance(
         if max(ends, default=0) > len(data):
             data = file.read(0, max(ends))
     return part10, Values(part10, data)
-
-
-def peek(path: Path | str) -> Peek:
-    """Look at one file, as `Peeks` does."""
-    return Peeks()(path)

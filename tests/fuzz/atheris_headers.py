@@ -34,7 +34,7 @@ with atheris.instrument_imports(include=["dicomzarr_watch", "pydicom.encaps"]):
     from dicomzarr_watch.dicom.model import Elements
     from dicomzarr_watch.dicom.pixels import NotDecodedError, decode, decoders
     from dicomzarr_watch.dicom.views import is_verbatim, view
-    from dicomzarr_watch.intake.peek import Kind, peek
+    from dicomzarr_watch.intake.peek import Kind, Peeks
 
 PYDICOM_DATA: Final = Path(pydicom.__file__).parent / "data"
 CORPUS_LIMIT_BYTES: Final = 64 << 10
@@ -71,7 +71,7 @@ def neighbours() -> list[Instance]:
 def look(content: bytes, path: Path, others: list[Instance], *, decoded: bool) -> None:
     """Do with a file what the daemon and the planning do, and check what must hold."""
     path.write_bytes(content)
-    found = peek(path)
+    found = Peeks()(path)
     if found.kind is not Kind.DICOM:
         return
     with path.open("rb") as stream:

@@ -53,7 +53,7 @@ from dicomzarr_watch.dicom.model import VALUE_LIMIT_BYTES, ByReference, Elements
 from dicomzarr_watch.dicom.part10 import INFLATED_LIMIT_BYTES
 from dicomzarr_watch.dicom.pixels import NotDecodedError, decode
 from dicomzarr_watch.dicom.pose import FARTHEST_MM, Pose
-from dicomzarr_watch.intake.peek import Kind, peek
+from dicomzarr_watch.intake.peek import Kind, Peeks
 
 SECONDS_MOST: Final = 5.0
 MEMORY_PER_BYTE: Final = 500
@@ -357,7 +357,7 @@ def test_a_strange_file_costs_little_and_its_header_is_read(name: str, tmp_path:
     if NAMED[name].why != "not-decodable":
         assert reason(header.instance.frames) == NAMED[name].why
     (tmp_path / "a.dcm").write_bytes(content)
-    assert peek(tmp_path / "a.dcm").kind is Kind.DICOM
+    assert Peeks()(tmp_path / "a.dcm").kind is Kind.DICOM
 
 
 @pytest.mark.parametrize("name", NAMED)

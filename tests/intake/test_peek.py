@@ -23,13 +23,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inbox_files import SERIES_UID, dicom, elements, put
 
-from dicomzarr_watch.intake.peek import Kind, Peek, Peeks, peek
+from dicomzarr_watch.intake.peek import Kind, Peek, Peeks
 
 WHOLE = dicom()
 # where the elements of the data set start, counted without the code under test
 _sizes = [len(element_bytes(element, EXPLICIT)) for element in elements()]
 _start = len(WHOLE) - sum(_sizes)
 BOUNDARIES = list(itertools.accumulate(_sizes, initial=_start))
+
+
+def peek(path: Path) -> Peek:
+    return Peeks()(path)
 
 
 def peeked(content: bytes) -> Peek:
