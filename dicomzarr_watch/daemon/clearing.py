@@ -119,15 +119,18 @@ class Clearing:
                 self._emptied.add(cleared, time.monotonic())
         self._waiting = self._ledger.files.archived_drops()
 
-    def due(self) -> set[str]:
-        """Remove folders that are empty; return the drops to be accounted for, and then taken."""
-        now_s = time.monotonic()
-        if self._watching.is_there and (count := self._emptied.remove(now_s)):
+    def remove_folders(self) -> None:
+        """Remove folders that were left empty, once it is time."""
+        if self._watching.is_there and (count := self._emptied.remove(time.monotonic())):
             self._log.info(Event.FOLDERS_REMOVED, folders=count)
+
+    def due_drops(self) -> set[str]:
+        """Return the drops of which something may go as soon as they are reported."""
+        now_s = time.monotonic()
         return self._waiting | {drop for drop, (_, at) in self._again.items() if at <= now_s}
 
     def note_reported(self, drops: Iterable[str]) -> None:
-        """Take in that drop.json says what the ledger does now: what is archived may go."""
+        """Plan what goes of drops, now that drop.json says what the ledger does."""
         for drop in drops if self.is_wanted else ():
             if not self.is_of(drop):
                 self._waiting.discard(drop)

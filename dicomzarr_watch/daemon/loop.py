@@ -164,7 +164,8 @@ class _Loop:
         self._notifier.ready()
         while not self._stops:
             self._reporting.stir(self._working.go_on())
-            self._reporting.stir(self._clearing.due())
+            self._clearing.remove_folders()
+            self._reporting.stir(self._clearing.due_drops())
             self._clearing.note_reported(self._reported())
             if is_once and self._is_over:
                 break

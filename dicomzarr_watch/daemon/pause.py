@@ -96,9 +96,9 @@ class Pause:
         self._say_over()
 
     def is_for(self, outcome: Outcome) -> bool:
-        """Tell whether the output is at fault for all jobs; if it takes files, it is for this one.
+        """Tell whether the output fails all jobs, and not this one alone.
 
-        A full disk may well have room for a small file.
+        That one is full is not tried out: it may well have room for a small file.
         """
         if outcome.code == OUTPUT_ERROR:
             return not takes_files(self._settings.output)

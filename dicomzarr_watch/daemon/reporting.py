@@ -23,9 +23,10 @@ from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log, Name
 
 LONG_S: Final = 0.1
+"""An account that takes longer puts off the next one of its drop. What counts is the time of the
+processor: a disk that stalls once, or a machine that slept, says nothing."""
 SHARE_OF_TIME: Final = 20.0
-"""A drop whose account takes that long has to wait so many times as long for the next. What counts
-is the time of the processor: a disk that stalls once, or a machine that slept, says nothing."""
+"""By so many times what it took."""
 RESTLESS_S: Final = 10.0
 """The least time between two accounts of a drop with something under way."""
 

@@ -29,7 +29,7 @@ SERIES_BYTES: Final = 1 << 20
 UNFOLDS: Final = 3
 """How many times its size a compressed bundle is taken to hold, as long as nobody has looked."""
 VIEW_MOST: Final = 100
-"""A view that would be so many times its encoded bytes is only said to be: nothing waits for it."""
+"""A header that says its view is more times the encoded bytes than that is not believed."""
 
 _SAMPLES: Final = (tags.ROWS, tags.COLUMNS, tags.SAMPLES_PER_PIXEL, tags.BITS_ALLOCATED)
 Need = Mapping[str, int]

@@ -28,13 +28,13 @@ from dicomzarr_watch.operate.logs import Event, Log, Name
 LOOK_PAUSE_S: Final = 0.3
 """The least time between two looks, however many events come."""
 SHARE_OF_TIME: Final = 4.0
-"""A listing that takes long is followed by a pause so many times as long."""
+"""How many times as long as a listing takes is the pause behind it."""
 IDLE_SHARE_OF_TIME: Final = 250.0
-"""And by one so many times as long where events would tell: all in all it costs little then."""
+"""The same as long as events would tell of news, so that an idle daemon costs little."""
 IDLE_POLL_MOST_S: Final = 600.0
-"""But not by more, as events get lost."""
+"""No idle pause is longer than that, as events get lost."""
 IDLE_POLL_LEAST_S: Final = 60.0
-"""A shorter poll_s is meant as it is: there may be no events of what others do to a mount."""
+"""No poll_s below that is stretched: what others do to a mount may raise no events."""
 FILES_CHANGED: Final = "files-changed"
 READ_AT_ONCE: Final = 1000
 READ_AT_ONCE_S: Final = 0.5

@@ -143,9 +143,11 @@ class Working:
 
     def _claimed_in_turn(self, room: int) -> tuple[list[_Attempt], Task | None]:
         """Claim jobs and originals to clear; where there is room for one, in turn."""
-        attempts = self._claimed(room) if self._is_jobs_turn else []
-        clearance = self._clearing.claimed() if room > len(attempts) else None
-        if not self._is_jobs_turn:
+        if self._is_jobs_turn:
+            attempts = self._claimed(room)
+            clearance = self._clearing.claimed() if room > len(attempts) else None
+        else:
+            clearance = self._clearing.claimed() if room else None
             attempts = self._claimed(room - (clearance is not None))
         self._is_jobs_turn = clearance is not None or (self._is_jobs_turn and not attempts)
         return attempts, clearance
@@ -226,11 +228,11 @@ class Working:
         return [replace(one, job=self._ledger.jobs.claim(one.job)) for one in due.fit]
 
     def _due(self, now: float, room: int) -> _Due:
-        """Return jobs that can start, and those on the way that cannot.
+        """Return jobs that can start, up to `room`, and those found on the way that cannot.
 
-        Of jobs of a series one runs at a time, as they write at the same place; of those that a
-        daemon was lost over as well, to tell which of them it is. One that only has to wait for
-        others' room keeps its turn.
+        One job of a series runs at a time, as they write at the same place, and one of those that
+        a daemon was lost over, to tell which of them it is. A job that would fit if others were not
+        under way ends the search: it keeps its turn.
         """
         found = _Due([], [], [])
         under_way = [*self._running.values()]

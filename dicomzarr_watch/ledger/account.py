@@ -68,7 +68,7 @@ def fate(file: FileRow, job: Job | None) -> tuple[Fate, str]:
     if job.state is State.DONE and file.kind == "archive":
         return Fate.UNPACKED, ""
     if job.state is State.DONE:
-        return Fate.ARCHIVED, ""  # whether at this attempt or before a restart is the same
+        return Fate.ARCHIVED, ""  # `done` or `unchanged`: the same to who asks
     return Fate.REJECTED, job.code
 
 
