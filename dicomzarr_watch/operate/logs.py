@@ -7,26 +7,23 @@ folder.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
 import os
 import secrets
-import stat
 import sys
 import warnings
 from collections.abc import Callable, MutableMapping
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Protocol, Self, TextIO, cast
+from typing import Any, Final, Self, TextIO, cast
 
 import structlog
 
 from dicomzarr_watch import private
 from dicomzarr_watch.config import Identifiers, LogFormat, Settings
-from dicomzarr_watch.identity import Place
+from dicomzarr_watch.operate.stream import Lines, LogFile, Stream
 
 KEY_BYTES: Final = 32
 HASH_BYTES: Final = 6
@@ -135,12 +132,9 @@ class Log:
             if self._lost:
                 self._logger.warning(Event.LOG_LOST.value, lines=self._lost)
                 self._lost = 0
-            say(event.value, **self._shown(fields))
+            say(event.value, **{key: self._value(value) for key, value in fields.items()})
         except OSError:
             self._lost += 1
-
-    def _shown(self, fields: dict[str, object]) -> dict[str, object]:
-        return {key: self._value(value) for key, value in fields.items()}
 
     def _value(self, value: object) -> object:
         if isinstance(value, Name):
@@ -178,8 +172,8 @@ def open_log(settings: Settings, key: bytes, stream: Stream | None = None) -> Lo
     """
     if settings.log_file is not None:
         settings.log_file.parent.mkdir(parents=True, exist_ok=True)
-        stream = _File(settings.log_file)
-    stream = stream or _Lines(sys.stderr.fileno())
+        stream = LogFile(settings.log_file)
+    stream = stream or Lines(sys.stderr.fileno())
     is_text = settings.log_format is LogFormat.TEXT or (
         settings.log_format is LogFormat.AUTO and stream.isatty()
     )
@@ -194,61 +188,6 @@ def open_log(settings: Settings, key: bytes, stream: Stream | None = None) -> Lo
     log = Log(logger, key, settings.identifiers)
     _take_over_warnings(log)
     return log
-
-
-class Stream(Protocol):
-    """What takes lines."""
-
-    def isatty(self) -> bool: ...
-    def write(self, line: str, /) -> object: ...
-    def flush(self) -> None: ...
-
-
-class _Lines:
-    """What takes a line whole or not at all, and keeps nothing of one that is not taken.
-
-    What a buffer keeps, multiprocessing flushes before it starts a child, and fails as that does.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def isatty(self) -> bool:
-        return os.isatty(self._descriptor)
-
-    def write(self, line: str, /) -> None:
-        data = line.encode("utf-8", "backslashreplace")  # names need not be text
-        while count := os.write(self._descriptor, data):
-            if count == len(data):
-                return
-            found = os.fstat(self._descriptor)
-            if stat.S_ISREG(found.st_mode):
-                os.ftruncate(self._descriptor, found.st_size - count)
-                os.lseek(self._descriptor, -count, os.SEEK_CUR)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            data = data[count:]
-
-    def flush(self) -> None:
-        """Do nothing: what is written is with the system."""
-
-
-class _File(_Lines):
-    """A file that takes lines; where it was moved away, as for rotation, a new one of its name."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        super().__init__(self._opened())
-
-    def write(self, line: str, /) -> None:
-        with suppress(OSError):  # such as a full disk: the one that was moved takes the line
-            if Place.at(self._path) != Place.of(os.fstat(self._descriptor)):
-                fresh = self._opened()
-                os.dup2(fresh, self._descriptor, inheritable=False)
-                os.close(fresh)
-        super().write(line)
-
-    def _opened(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
 def _readable(stream: Stream) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
