@@ -65,12 +65,7 @@ class Tally(NamedTuple):
 
     def minus(self, other: Tally) -> Tally:
         """Return the sums over these files without some of them."""
-        return Tally(
-            self.files - other.files,
-            self.bytes - other.bytes,
-            self.truncated - other.truncated,
-            (self.mark - other.mark) % _MARKS,
-        )
+        return self.plus(Tally(*(-count for count in other)))
 
 
 def tally(files: Iterable[SeriesFile]) -> Tally:

@@ -108,14 +108,12 @@ class Limits:
     ratio: float
     depth: int
 
-    def allowance(self, size: int) -> tuple[int, str]:
-        """Return how many bytes may come out of a bundle of so many, and the code of more."""
+    def allowance(self, size: int) -> tuple[int, RejectError]:
+        """Return how many bytes may come out of a bundle of so many, and what is raised of more."""
         dense = max(DENSE_BYTES, int(self.ratio * size))
-        return (
-            (dense, "archive-too-dense")
-            if dense < self.bytes
-            else (self.bytes, "archive-too-large")
-        )
+        if dense < self.bytes:
+            return dense, _over("archive-too-dense", "archive_max_ratio", self.ratio)
+        return self.bytes, _over("archive-too-large", "archive_max_bytes", self.bytes)
 
 
 def form(name: str) -> Form | None:
@@ -160,7 +158,7 @@ class Roll:
     def __init__(self, limits: Limits, size: int) -> None:
         """size: of the bundle, in bytes."""
         self._limits = limits
-        self._left, self._over = limits.allowance(size)
+        self._left, self._too_much = limits.allowance(size)
         self._members = 0
         self._files: set[str] = set()
         self._folders: set[str] = set()
@@ -181,7 +179,7 @@ class Roll:
                 _REFUSED[member.kind], "files and folders", f"a {member.kind} among them"
             )
         if not 0 <= member.size <= self._left:
-            raise self._too_much()
+            raise self._too_much
         name = member_name(member.name)
         if not name and member.kind is MemberKind.FILE:
             raise _unsafe("no name")
@@ -193,7 +191,7 @@ class Roll:
         """Count bytes that came out, whatever was said of them; raises RejectError if too many."""
         self._left -= count
         if self._left < 0:
-            raise self._too_much()
+            raise self._too_much
 
     def enter(self, path: str) -> None:
         """Go into a bundle that is a member; raises RejectError if it lies too deep."""
@@ -211,11 +209,6 @@ class Roll:
                 raise _twice()
             self._folders.add(above)
             above = above.rpartition("/")[0]
-
-    def _too_much(self) -> RejectError:
-        key = "archive_max_ratio" if self._over == "archive-too-dense" else "archive_max_bytes"
-        limits = {"archive_max_ratio": self._limits.ratio, "archive_max_bytes": self._limits.bytes}
-        return _over(self._over, key, limits[key])
 
 
 def member_name(name: str) -> str:

@@ -96,9 +96,8 @@ class Wakeup:
 
     def _observing(self) -> BaseObserver | None:
         try:
-            observer = InotifyObserver(
-                generate_full_events=True
-            )  # else what is moved in is only made
+            # without full events, what is moved in is only said to be made
+            observer = InotifyObserver(generate_full_events=True)
         except OSError:
             return None
         try:
