@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Final
 
 from dicomzarr_watch.ledger.database import Database
 from dicomzarr_watch.ledger.rows import ArrivingRow
-
-_ARRIVING: Final = "SELECT drop_name, series_uid, waits_for, files FROM arriving"
 
 
 class Drops:
@@ -30,7 +27,10 @@ class Drops:
 
     def arriving(self) -> tuple[ArrivingRow, ...]:
         """Return the series that are not complete yet."""
-        found = self._database.ask(_ARRIVING + " ORDER BY drop_name, series_uid")
+        found = self._database.ask(
+            "SELECT drop_name, series_uid, waits_for, files FROM arriving"
+            " ORDER BY drop_name, series_uid"
+        )
         return tuple(ArrivingRow(os.fsdecode(drop), *rest) for drop, *rest in found)
 
     def note_arriving(self, rows: Iterable[ArrivingRow]) -> None:
