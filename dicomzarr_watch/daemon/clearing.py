@@ -10,13 +10,13 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from dicomzarr_watch.archive.work import AfterSuccess
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.emptied import Emptied
 from dicomzarr_watch.daemon.leaving import MEMBERS_STAY, Leaver, leaving, portions
+from dicomzarr_watch.daemon.naming import key_of
 from dicomzarr_watch.daemon.pause import patience
 from dicomzarr_watch.daemon.surroundings import file_system, is_remote, mounts
 from dicomzarr_watch.daemon.tasks import clearing_task
@@ -38,14 +38,6 @@ NUMBER: Final = -1
 _DONE: Final = {AfterSuccess.MOVE: "moved", AfterSuccess.DELETE: "deleted"}
 
 
-@dataclass(frozen=True, slots=True)
-class _UnderWay:
-    """What the engine clears now."""
-
-    drop: str
-    leavers: tuple[Leaver, ...]
-
-
 class Clearing:
     """What is to leave the inbox, and what is on its way."""
 
@@ -62,7 +54,8 @@ class Clearing:
         self._waiting: set[str] = set()
         # of drops, the portions that may go
         self._todo: dict[str, deque[tuple[Leaver, ...]]] = {}
-        self._under_way: _UnderWay | None = None
+        # what the engine clears now, of one drop
+        self._under_way: tuple[Leaver, ...] = ()
         # of drops, the paths of what went, until a look has missed it
         self._unseen: dict[str, set[str]] = {}
         # by path, the files that stay for good: in this state, and after this job
@@ -78,7 +71,7 @@ class Clearing:
 
     @property
     def is_under_way(self) -> bool:
-        return self._under_way is not None
+        return bool(self._under_way)
 
     @property
     def is_over(self) -> bool:
@@ -101,7 +94,7 @@ class Clearing:
 
     def is_of(self, drop: str) -> bool:
         """Tell whether files of a drop are being cleared now."""
-        return self._under_way is not None and self._under_way.drop == drop
+        return self.is_under_way and self._under_way[0].file.drop == drop
 
     def renounce(self) -> None:
         """Let all originals stay as long as this daemon runs; before anything else is asked."""
@@ -174,7 +167,7 @@ class Clearing:
             if leavers:
                 paths = (file.path for leaver in leavers for file in leaver.files)
                 self._ledger.files.note_clearing(paths, self._how)
-                self._under_way = _UnderWay(drop, leavers)
+                self._under_way = leavers
                 is_local = not is_remote(file_system(self._settings.inbox.resolve(), mounts()))
                 return clearing_task(
                     drop, leavers, self._settings, self._bundles, is_local=is_local
@@ -183,10 +176,9 @@ class Clearing:
 
     def take_in(self, outcome: Outcome) -> None:
         """Record and say what went, and what stays."""
-        assert self._under_way is not None
-        drop, leavers = self._under_way.drop, self._under_way.leavers
-        self._under_way = None
-        of = {leaver.file.path: leaver for leaver in leavers}
+        of = {leaver.file.path: leaver for leaver in self._under_way}
+        drop = self._under_way[0].file.drop
+        self._under_way = ()
         kept: Mapping[str, Outcome] = dict.fromkeys(of, outcome)
         if outcome.ended is Ended.DONE:
             kept = outcome.summary["kept"]
@@ -238,7 +230,7 @@ class Clearing:
                 return False
             if (now.identity, now.job) != (file.identity, file.job):
                 return False
-            if not self._watching.is_complete(SeriesKey(file.drop, file.series_uid)):
+            if not self._watching.is_complete(key_of(file)):
                 return False
         return not (leaver.is_bundle and self._ledger.jobs.is_active(leaver.file.drop))
 

@@ -78,8 +78,10 @@ def leaving(
             if any(is_busy(member.series_uid) for member in of_it if member.kind == Kind.DICOM):
                 continue
             held = _held(of_it, jobs)
-            leavers += [Leaver(file, held)] if held else []
-            staying += [] if held else [file]
+            if held:
+                leavers.append(Leaver(file, held))
+            else:
+                staying.append(file)
     return Leaving(tuple(leavers), tuple(staying))
 
 

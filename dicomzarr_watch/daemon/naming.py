@@ -1,10 +1,16 @@
-"""The fields that name a series or a job in the log."""
+"""What series, jobs and files are called, among each other and in the log."""
 
 from __future__ import annotations
 
 from dicomzarr_watch.intake.arrival import SeriesKey
 from dicomzarr_watch.ledger.jobs import Job
+from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.operate.logs import Name
+
+
+def key_of(one: Job | FileRow) -> SeriesKey:
+    """Return the series that a job or a file belongs to."""
+    return SeriesKey(one.drop, one.series_uid)
 
 
 def named(key: SeriesKey) -> dict[str, object]:
@@ -14,4 +20,4 @@ def named(key: SeriesKey) -> dict[str, object]:
 
 def told(job: Job) -> dict[str, object]:
     """Return the fields that name a job."""
-    return {**named(SeriesKey(job.drop, job.series_uid)), "job": job.id}
+    return {**named(key_of(job)), "job": job.id}

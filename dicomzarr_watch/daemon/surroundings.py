@@ -130,10 +130,9 @@ def _watches(inbox: Path) -> Check:
         limit = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text("ascii"))
     except OSError:  # a service may be kept from seeing it
         return Check("inbox watches", f"{folders} folders, watches a user unknown")
-    if 2 * folders > limit:
-        todo = f"sysctl fs.inotify.max_user_watches={max(4 * folders, 1 << 16)}"
-        return Check("inbox watches", f"{folders} folders, {limit} watches a user", todo)
-    return Check("inbox watches", f"{folders} folders, {limit} watches a user")
+    todo = f"sysctl fs.inotify.max_user_watches={max(4 * folders, 1 << 16)}"
+    told = f"{folders} folders, {limit} watches a user"
+    return Check("inbox watches", told, todo if 2 * folders > limit else "")
 
 
 def _event(inbox: Path) -> Check:
@@ -161,11 +160,9 @@ def _space(name: str, folder: Path, least_bytes: int) -> Check:
     free, nodes = found.f_bavail * found.f_frsize, found.f_favail
     told = f"{free / 1e9:.1f} GB and {nodes} files free"
     has_nodes = found.f_files == 0 or nodes >= LEAST_FREE_INODES  # some file systems count none
-    if free < least_bytes or not has_nodes:
-        return Check(
-            f"{name} space", told, "free some, move the folder, or set min_free_bytes lower"
-        )
-    return Check(f"{name} space", told)
+    is_well = free >= least_bytes and has_nodes
+    todo = "free some, move the folder, or set min_free_bytes lower"
+    return Check(f"{name} space", told, "" if is_well else todo)
 
 
 def _output(output: Path) -> Check:
@@ -227,8 +224,5 @@ def _state(state: Path, kind: str) -> Check:
 
 def _descriptors() -> Check:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit < LEAST_DESCRIPTORS:
-        return Check(
-            "open files", f"{limit}", f"allow {LEAST_DESCRIPTORS} (ulimit -n, LimitNOFILE)"
-        )
-    return Check("open files", f"{limit}")
+    todo = f"allow {LEAST_DESCRIPTORS} (ulimit -n, LimitNOFILE)"
+    return Check("open files", f"{limit}", todo if limit < LEAST_DESCRIPTORS else "")

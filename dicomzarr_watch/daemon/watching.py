@@ -9,7 +9,7 @@ from typing import Final
 
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.arriving import Arriving
-from dicomzarr_watch.daemon.naming import told
+from dicomzarr_watch.daemon.naming import key_of, told
 from dicomzarr_watch.daemon.presence import Presence
 from dicomzarr_watch.intake.arrival import Rules, SeriesKey, Tally, gaps
 from dicomzarr_watch.intake.bundle import form, is_of_bundle, outermost
@@ -64,13 +64,13 @@ class Watching:
         if is_once:
             rules = Rules(settings.settle_s, 0.0, 0.0)
         complete = {
-            SeriesKey(job.drop, job.series_uid): job.fingerprint
+            key_of(job): job.fingerprint
             for job in ledger.jobs.select()
             if job.state is not State.WITHDRAWN
         }
         for row in ledger.files.archives():
             if not self._is_unpacked(row):
-                complete.pop(SeriesKey(row.drop, row.series_uid), None)  # to be offered again
+                complete.pop(key_of(row), None)  # to be offered again
         known = _remembered(ledger)
         self._inbox = Inbox(
             settings.inbox,

@@ -9,7 +9,7 @@ from typing import Final
 
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.clearing import NUMBER, Clearing
-from dicomzarr_watch.daemon.naming import told
+from dicomzarr_watch.daemon.naming import key_of, told
 from dicomzarr_watch.daemon.pause import Pause, patience
 from dicomzarr_watch.daemon.room import Need, Room
 from dicomzarr_watch.daemon.tasks import task_of
@@ -17,7 +17,6 @@ from dicomzarr_watch.daemon.watching import FILES_CHANGED, Watching
 from dicomzarr_watch.engine.local import LocalEngine
 from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.errors import RetryError
-from dicomzarr_watch.intake.arrival import SeriesKey
 from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.ledger.jobs import Job, State, claimed, ended
 from dicomzarr_watch.ledger.requests import granted, wished_retries
@@ -236,11 +235,11 @@ class Working:
         """
         found = _Due([], [], [])
         under_way = [*self._running.values()]
-        busy = {_key(attempt.job) for attempt in under_way}
+        busy = {key_of(attempt.job) for attempt in under_way}
         is_doubtful = any(attempt.job.losses for attempt in under_way)
         with closing(self._ledger.jobs.due(now, self._settings.retry_max_s)) as due:
             for job in due:
-                key = _key(job)
+                key = key_of(job)
                 tally = self._watching.tally(key)
                 if tally is None or tally.fingerprint != job.fingerprint:
                     found.outdated.append(job)
@@ -292,7 +291,7 @@ class Working:
                 self._pause.end()
             self._log.info(Event.JOB_DONE, **fields, code=job.code, **outcome.summary)
         elif outcome.ended is Ended.CHANGED:
-            self._watching.disturb(_key(job))
+            self._watching.disturb(key_of(job))
             self._log.info(Event.JOB_WITHDRAWN, **fields, **why)
         elif job.state is State.REJECTED:
             self._log.error(Event.JOB_REJECTED, **fields, **why, cause=outcome.code)
@@ -301,7 +300,3 @@ class Working:
         else:
             pause_s = round(max(0.0, job.due_at - time.time()), 1)
             self._log.warning(Event.JOB_RETRY, **fields, **why, pause_s=pause_s)
-
-
-def _key(job: Job) -> SeriesKey:
-    return SeriesKey(job.drop, job.series_uid)
