@@ -97,7 +97,7 @@ def at_rest(path: Path, identity: Identity, *, is_local: bool) -> Iterator[None]
     is_local: whether this machine alone knows who has it open. It tells that of the files of one's
     own and, to root, of all. Raises SourceChangedError, or RetryError for what somebody writes to.
     """
-    descriptor = unlinked(path, os.O_RDONLY)
+    descriptor = _open_no_link(path, os.O_RDONLY)
     try:
         if is_local and _is_written_to(descriptor):
             raise RetryError(

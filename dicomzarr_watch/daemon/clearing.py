@@ -33,7 +33,7 @@ from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.operate.logs import Event, Log, Name
 from dicomzarr_watch.outcome import Ended, Outcome
 
-NUMBER: Final = -1
+CLEARING: Final = -1
 """What clearing is called where jobs have their numbers; there is one at a time."""
 _DONE: Final = {AfterSuccess.MOVE: "moved", AfterSuccess.DELETE: "deleted"}
 

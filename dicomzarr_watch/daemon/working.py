@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from dicomzarr_watch.config import Settings
-from dicomzarr_watch.daemon.clearing import NUMBER, Clearing
+from dicomzarr_watch.daemon.clearing import CLEARING, Clearing
 from dicomzarr_watch.daemon.naming import key_of, told
 from dicomzarr_watch.daemon.pause import Pause, patience
 from dicomzarr_watch.daemon.room import Need, Room
@@ -124,13 +124,13 @@ class Working:
             self._begin_clearing_anew_if_back()
             self._grant_retries()
             self._watching.offer()
-            room = 0 if self._pause.is_away else self._engine.capacity
-            attempts, clearance = self._claimed_in_turn(room)
+            capacity = 0 if self._pause.is_away else self._engine.capacity
+            attempts, clearance = self._claimed_in_turn(capacity)
             self._pause.review(self._is_queued)
         for attempt in attempts:
             self._start(attempt)
         if clearance is not None:
-            self._engine.submit(NUMBER, clearance)
+            self._engine.submit(CLEARING, clearance)
         return drops
 
     def _begin_clearing_anew_if_back(self) -> None:
@@ -140,14 +140,14 @@ class Working:
             self._clearing.begin()
             self._was_away = False
 
-    def _claimed_in_turn(self, room: int) -> tuple[list[_Attempt], Task | None]:
-        """Claim jobs and originals to clear; where there is room for one, in turn."""
+    def _claimed_in_turn(self, capacity: int) -> tuple[list[_Attempt], Task | None]:
+        """Claim jobs and originals to clear; where only one can start, in turn."""
         if self._is_jobs_turn:
-            attempts = self._claimed(room)
-            clearance = self._clearing.claimed() if room > len(attempts) else None
+            attempts = self._claimed(capacity)
+            clearance = self._clearing.claimed() if capacity > len(attempts) else None
         else:
-            clearance = self._clearing.claimed() if room else None
-            attempts = self._claimed(room - (clearance is not None))
+            clearance = self._clearing.claimed() if capacity else None
+            attempts = self._claimed(capacity - (clearance is not None))
         self._is_jobs_turn = clearance is not None or (self._is_jobs_turn and not attempts)
         return attempts, clearance
 
@@ -173,7 +173,7 @@ class Working:
         for number, said in found:
             if is_ending and said.ended is Ended.CRASHED:
                 continue
-            if number == NUMBER:
+            if number == CLEARING:
                 self._clearing.take_in(said)
                 continue
             attempt = self._running.pop(number)
@@ -210,15 +210,15 @@ class Working:
         todo = "let this user list and write requests in the state folder; retry is not heard"
         self._log.warning(Event.CHECK_FAILED, code="requests", found=found, todo=todo)
 
-    def _claimed(self, room: int) -> list[_Attempt]:
+    def _claimed(self, capacity: int) -> list[_Attempt]:
         """Claim what is due; one job alone while it is to be seen whether the output is back."""
         now = time.time()
         if self._pause.is_on:
             is_tried = not self._running and not self._pause.due_in_s(now)
-            room = min(room, 1) if is_tried else 0
-        if not self._watching.is_there or not room:
+            capacity = min(capacity, 1) if is_tried else 0
+        if not self._watching.is_there or not capacity:
             return []
-        due = self._due(now, room)
+        due = self._due(now, capacity)
         for job in due.outdated:
             self._ledger.jobs.withdraw(job)
             self._log.info(Event.JOB_WITHDRAWN, **told(job), code=FILES_CHANGED)
@@ -226,8 +226,8 @@ class Working:
             self._put_off(attempt.job, of_error(lack))
         return [replace(one, job=self._ledger.jobs.claim(one.job)) for one in due.fit]
 
-    def _due(self, now: float, room: int) -> _Due:
-        """Return jobs that can start, up to `room`, and those found on the way that cannot.
+    def _due(self, now: float, capacity: int) -> _Due:
+        """Return jobs that can start, up to `capacity`, and those found on the way that cannot.
 
         One job of a series runs at a time, as they write at the same place, and one of those that
         a daemon was lost over, to tell which of them it is. A job that would fit if others were not
@@ -256,7 +256,7 @@ class Working:
                     found.fit.append(attempt)
                     busy.add(key)
                     is_doubtful = is_doubtful or job.losses > 0
-                if len(found.fit) == room:
+                if len(found.fit) == capacity:
                     break
         return found
 
