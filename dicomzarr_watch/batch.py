@@ -13,7 +13,8 @@ from dicomzarr_watch.config import overlap
 from dicomzarr_watch.errors import RejectError
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.listing import listing
-from dicomzarr_watch.intake.peek import Kind, Peeks
+from dicomzarr_watch.intake.peek import Peeks
+from dicomzarr_watch.kind import Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from dicomzarr_watch.intake.bundle import form
 from dicomzarr_watch.intake.census import Remembered
 from dicomzarr_watch.intake.inbox import Known
 from dicomzarr_watch.intake.listing import Listing, listing
-from dicomzarr_watch.intake.peek import Kind, Peek, Peeks
+from dicomzarr_watch.intake.peek import Peek, Peeks
+from dicomzarr_watch.kind import Kind
 from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.ledger.store import Ledger
 from dicomzarr_watch.outcome import Ended, Outcome

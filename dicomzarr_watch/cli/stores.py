@@ -17,6 +17,7 @@ from dicomzarr_watch.archive.work import KeepEncoded, Level
 from dicomzarr_watch.cli.command import Json, app, complain
 from dicomzarr_watch.errors import DicomzarrError, RejectError, RetryError
 from dicomzarr_watch.identity import Place
+from dicomzarr_watch.kind import Kind
 
 if TYPE_CHECKING:
     from dicomzarr_watch.archive.document import Receipt
@@ -78,7 +79,7 @@ def convert(
         kinds = Counter(code for _, code in found.others)
         told = ", ".join(f"{count} {code}" for code, count in sorted(kinds.items()))
         console.say(f"left alone: {told}")
-    is_unread = any(code == "unreadable" for _, code in found.others)
+    is_unread = any(code == Kind.UNREADABLE for _, code in found.others)
     raise typer.Exit(is_unread or any(answer["state"] != "done" for answer in answers))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicomzarr_watch.intake.bundle import outermost
-from dicomzarr_watch.intake.peek import Kind
+from dicomzarr_watch.kind import Kind
 from dicomzarr_watch.ledger.account import Fate, fate
 from dicomzarr_watch.ledger.jobs import Job
 from dicomzarr_watch.ledger.rows import FileRow

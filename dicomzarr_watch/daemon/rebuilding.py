@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.listing import LOOSE
-from dicomzarr_watch.intake.peek import Kind
+from dicomzarr_watch.kind import Kind
 from dicomzarr_watch.ledger.account import remembered
 from dicomzarr_watch.ledger.jobs import Job, State
 from dicomzarr_watch.ledger.rows import FileRow

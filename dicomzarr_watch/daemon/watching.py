@@ -17,9 +17,9 @@ from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.intake.census import Remembered
 from dicomzarr_watch.intake.inbox import Inbox, Known, Sight
 from dicomzarr_watch.intake.listing import Entry, drop_of_file
-from dicomzarr_watch.intake.peek import Kind
 from dicomzarr_watch.intake.silence import Silence
 from dicomzarr_watch.intake.wakeup import Wakeup
+from dicomzarr_watch.kind import Kind
 from dicomzarr_watch.ledger.jobs import State
 from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.ledger.store import Ledger

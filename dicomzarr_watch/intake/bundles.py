@@ -16,8 +16,9 @@ from typing import Final
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.bundle import INSIDE, Form, Limits, form, outermost
 from dicomzarr_watch.intake.listing import Entry, Folder
-from dicomzarr_watch.intake.peek import Kind, Peek
+from dicomzarr_watch.intake.peek import Peek
 from dicomzarr_watch.intake.unpack import Unpacked, Unpacking, put_away, unpacked
+from dicomzarr_watch.kind import Kind
 
 _ANY_STATE: Final = Identity(0, 0, 0, 0)
 """Where copies and lists are does not depend on it."""

@@ -33,7 +33,8 @@ from dicomzarr_watch.intake.listing import (
     drop_of_file,
     listing,
 )
-from dicomzarr_watch.intake.peek import Kind, Peek, Peeks
+from dicomzarr_watch.intake.peek import Peek, Peeks
+from dicomzarr_watch.kind import Kind
 
 UNREADABLE_AGAIN_S: Final = 2.0
 UNREADABLE_AGAIN_MOST_S: Final = 300.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -12,23 +11,12 @@ from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.alike import Templates
 from dicomzarr_watch.dicom.part10 import HEAD_BYTES, Part10, is_dicom
 from dicomzarr_watch.dicom.values import Values
+from dicomzarr_watch.kind import Kind
 from dicomzarr_watch.source import Excerpts
 
 _NUMBER_MOST: Final = 1 << 31
 """Of the value representation IS (PS3.5 6.2)."""
 _WANTED: Final = (tags.SERIES_INSTANCE_UID, tags.SOP_INSTANCE_UID, tags.INSTANCE_NUMBER)
-
-
-class Kind(StrEnum):
-    """What becomes of a file by its kind."""
-
-    DICOM = "dicom"
-    NOT_DICOM = "not-dicom"
-    TEMPORARY = "temporary-name"
-    UNREADABLE = "unreadable"
-    BUNDLE = "archive"
-    UNPACKED = "unpacked"
-    MARKER = "ready-marker"
 
 
 class Peek(NamedTuple):

@@ -24,7 +24,8 @@ from dicomzarr_watch.errors import from_state_error
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.bundle import Form, Limits, MemberKind, Roll, form, too_deep
 from dicomzarr_watch.intake.members import members
-from dicomzarr_watch.intake.peek import Kind, Peek, Peeks
+from dicomzarr_watch.intake.peek import Peek, Peeks
+from dicomzarr_watch.kind import Kind
 from dicomzarr_watch.source import opened
 
 _TIMES_NS: Final = (-(1 << 62), 1 << 62)

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from dicomzarr_watch.identity import Identity
+from dicomzarr_watch.kind import Kind
 from dicomzarr_watch.ledger.jobs import ACTIVE, Job, State
 from dicomzarr_watch.ledger.rows import FileRow
 
@@ -46,12 +47,12 @@ _OF_JOB: Final = (
     "attempts",
     "fingerprint",
 )
-_FATE_OF_KIND: Final = {
-    "not-dicom": Fate.IGNORED,
-    "temporary-name": Fate.IGNORED,
-    "ready-marker": Fate.IGNORED,
-    "unreadable": Fate.REJECTED,
-    "unpacked": Fate.UNPACKED,
+_FATE_OF_KIND: Final[dict[str, Fate]] = {
+    Kind.NOT_DICOM: Fate.IGNORED,
+    Kind.TEMPORARY: Fate.IGNORED,
+    Kind.MARKER: Fate.IGNORED,
+    Kind.UNREADABLE: Fate.REJECTED,
+    Kind.UNPACKED: Fate.UNPACKED,
 }
 
 
@@ -59,13 +60,13 @@ def fate(file: FileRow, job: Job | None) -> tuple[Fate, str]:
     """Return a file's outcome and its code. job: the one it went through last."""
     of_kind = _FATE_OF_KIND.get(file.kind)
     is_over = job is not None and job.state in (State.DONE, State.REJECTED)
-    if not file.is_present and (file.kind == "unreadable" or not (of_kind or is_over)):
+    if not file.is_present and (file.kind == Kind.UNREADABLE or not (of_kind or is_over)):
         return Fate.GONE, ""
     if of_kind is not None:
         return of_kind, file.kind
     if job is None or not is_over:
         return Fate.WAITING, job.code if job else ""
-    if job.state is State.DONE and file.kind == "archive":
+    if job.state is State.DONE and file.kind == Kind.BUNDLE:
         return Fate.UNPACKED, ""
     if job.state is State.DONE:
         return Fate.ARCHIVED, ""  # `done` or `unchanged`: the same to who asks

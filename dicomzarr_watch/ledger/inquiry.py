@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from dicomzarr_watch.errors import NO_SPACE
+from dicomzarr_watch.kind import Kind
 from dicomzarr_watch.ledger.account import Fate, fate, moment
 from dicomzarr_watch.ledger.jobs import Job, State
 from dicomzarr_watch.ledger.rows import ArrivingRow, FileRow
@@ -76,7 +77,7 @@ def _file_facts(ledger: Ledger, file: FileRow) -> dict[str, Any]:
         found |= {"original": file.cleared} if file.cleared else {}
     if outcome is Fate.GONE:
         return found | {"series": file.series_uid, "why": "it went before it was archived"}
-    if file.kind not in ("dicom", "archive"):
+    if file.kind not in (Kind.DICOM, Kind.BUNDLE):
         return found | {"why": file.kind}
     job = went_through or _latest(ledger, file)
     arriving = [a for a in ledger.drops.arriving() if (a.drop, a.series_uid) == _key(file)]

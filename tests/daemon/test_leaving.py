@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from inbox_files import identity
 
 from dicomzarr_watch.daemon.leaving import MOST_BYTES, MOST_FILES, Leaver, leaving, portions
-from dicomzarr_watch.intake.peek import Kind
+from dicomzarr_watch.kind import Kind
 from dicomzarr_watch.ledger.jobs import Job, State
 from dicomzarr_watch.ledger.rows import FileRow
 from dicomzarr_watch.outcome import UNPACKED

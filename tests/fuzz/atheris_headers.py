@@ -34,7 +34,8 @@ with atheris.instrument_imports(include=["dicomzarr_watch", "pydicom.encaps"]):
     from dicomzarr_watch.dicom.model import Elements
     from dicomzarr_watch.dicom.pixels import NotDecodedError, decode, decoders
     from dicomzarr_watch.dicom.views import is_verbatim, view
-    from dicomzarr_watch.intake.peek import Kind, Peeks
+    from dicomzarr_watch.intake.peek import Peeks
+    from dicomzarr_watch.kind import Kind
 
 PYDICOM_DATA: Final = Path(pydicom.__file__).parent / "data"
 CORPUS_LIMIT_BYTES: Final = 64 << 10

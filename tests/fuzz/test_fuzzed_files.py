@@ -53,7 +53,8 @@ from dicomzarr_watch.dicom.model import VALUE_LIMIT_BYTES, ByReference, Elements
 from dicomzarr_watch.dicom.part10 import INFLATED_LIMIT_BYTES
 from dicomzarr_watch.dicom.pixels import NotDecodedError, decode
 from dicomzarr_watch.dicom.pose import FARTHEST_MM, Pose
-from dicomzarr_watch.intake.peek import Kind, Peeks
+from dicomzarr_watch.intake.peek import Peeks
+from dicomzarr_watch.kind import Kind
 
 SECONDS_MOST: Final = 5.0
 MEMORY_PER_BYTE: Final = 500

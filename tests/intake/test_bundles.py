@@ -13,8 +13,9 @@ from dicomzarr_watch.intake.bundle import Form, Limits, is_of_bundle, series_uid
 from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.intake.inbox import Inbox, Known, Sight
 from dicomzarr_watch.intake.listing import Entry, drop_of, drop_of_file, listing
-from dicomzarr_watch.intake.peek import Kind, Peek
+from dicomzarr_watch.intake.peek import Peek
 from dicomzarr_watch.intake.unpack import unpack
+from dicomzarr_watch.kind import Kind
 
 LIMITS = Limits(members=100, bytes=1 << 20, ratio=100, depth=2)
 RULES = Rules(settle_s=10.0, truncated_hold_s=60.0)

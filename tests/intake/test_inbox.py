@@ -28,7 +28,7 @@ from dicomzarr_watch.intake.inbox import (
     Sight,
 )
 from dicomzarr_watch.intake.listing import Entry
-from dicomzarr_watch.intake.peek import Kind
+from dicomzarr_watch.kind import Kind
 
 RULES = Rules(settle_s=10.0, truncated_hold_s=60.0)
 NEVER = float("inf")

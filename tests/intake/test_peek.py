@@ -23,7 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inbox_files import SERIES_UID, dicom, elements, put
 
-from dicomzarr_watch.intake.peek import Kind, Peek, Peeks
+from dicomzarr_watch.intake.peek import Peek, Peeks
+from dicomzarr_watch.kind import Kind
 
 WHOLE = dicom()
 # where the elements of the data set start, counted without the code under test

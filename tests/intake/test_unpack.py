@@ -30,8 +30,9 @@ from inbox_files import OTHER_UID, SERIES_UID, dicom
 from dicomzarr_watch.errors import RejectError, RetryError, SourceChangedError
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.bundle import Form, Limits, form
-from dicomzarr_watch.intake.peek import Kind, Peek
+from dicomzarr_watch.intake.peek import Peek
 from dicomzarr_watch.intake.unpack import Unpacked, Unpacking, put_away, unpack, unpacked
+from dicomzarr_watch.kind import Kind
 
 FORMS = list(Form)
 ODD = os.fsdecode(b"caf\xe9 \n\x1b[1m")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from inbox_files import identity
 
 from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.intake.peek import Kind
+from dicomzarr_watch.kind import Kind
 from dicomzarr_watch.ledger.account import Fate, account, as_json, fate, remembered
 from dicomzarr_watch.ledger.jobs import ACTIVE, Job, State
 from dicomzarr_watch.ledger.rows import FileRow
