@@ -13,7 +13,7 @@ from tarfile import TarInfo
 from bundle_files import entry, extended, raw_zip, sealed, tar_file, unix, zip_file
 from inbox_files import OTHER_UID, dicom
 
-from dicomzarr_watch.intake.bundle import Limits
+from dicomzarr_watch.intake.roll import Limits
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -26,8 +26,8 @@ from dicomzarr_watch.daemon.surroundings import checks, mounts
 from dicomzarr_watch.daemon.watching import Watching
 from dicomzarr_watch.daemon.working import Working
 from dicomzarr_watch.engine.local import LocalEngine
-from dicomzarr_watch.intake.bundle import Limits
 from dicomzarr_watch.intake.bundles import Bundles
+from dicomzarr_watch.intake.roll import Limits
 from dicomzarr_watch.intake.wakeup import quieten
 from dicomzarr_watch.ledger.jobs import State
 from dicomzarr_watch.ledger.store import Ledger

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.intake.bundle import INSIDE, Form, Limits, form, outermost
+from dicomzarr_watch.intake.bundle import INSIDE, Form, form, outermost
 from dicomzarr_watch.intake.listing import Entry, Folder
 from dicomzarr_watch.intake.peek import Peek
+from dicomzarr_watch.intake.roll import Limits
 from dicomzarr_watch.intake.unpack import Unpacked, Unpacking, put_away, unpacked
 from dicomzarr_watch.kind import Kind
 

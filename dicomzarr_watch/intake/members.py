@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from dicomzarr_watch.errors import DicomzarrError
-from dicomzarr_watch.intake.bundle import Form, Member, Members, Stream, damaged, truncated
+from dicomzarr_watch.intake.bundle import Form
+from dicomzarr_watch.intake.roll import Member, Members, Stream, damaged, truncated
 from dicomzarr_watch.intake.tarred import tarred
 from dicomzarr_watch.intake.zipped import zipped
 

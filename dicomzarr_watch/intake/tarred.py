@@ -34,14 +34,7 @@ from tarfile import (
 )
 from typing import Final
 
-from dicomzarr_watch.intake.bundle import (
-    Member,
-    MemberKind,
-    Members,
-    Stream,
-    damaged,
-    truncated,
-)
+from dicomzarr_watch.intake.roll import Member, MemberKind, Members, Stream, damaged, truncated
 
 HEADER_MOST_BYTES: Final = 1 << 20
 """Of what tar says of a member besides its fixed header; names are at most a few thousand."""

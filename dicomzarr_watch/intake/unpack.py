@@ -22,9 +22,10 @@ from typing import BinaryIO, Final
 from dicomzarr_watch import lockfile, private
 from dicomzarr_watch.errors import from_state_error
 from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.intake.bundle import Form, Limits, MemberKind, Roll, form, too_deep
+from dicomzarr_watch.intake.bundle import Form, form
 from dicomzarr_watch.intake.members import members
 from dicomzarr_watch.intake.peek import Peek, Peeks
+from dicomzarr_watch.intake.roll import Limits, MemberKind, Roll, too_deep
 from dicomzarr_watch.kind import Kind
 from dicomzarr_watch.source import opened
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from dicomzarr_watch.errors import RejectError
-from dicomzarr_watch.intake.bundle import (
+from dicomzarr_watch.intake.roll import (
     Member,
     MemberKind,
     Members,

@@ -19,7 +19,8 @@ from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.room import SERIES_BYTES, UNFOLDS, VIEW_MOST, Room
 from dicomzarr_watch.engine.task import Task
 from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.intake.bundle import Form, Limits
+from dicomzarr_watch.intake.bundle import Form
+from dicomzarr_watch.intake.roll import Limits
 from dicomzarr_watch.intake.unpack import Unpacking, put_away, unpack
 from dicomzarr_watch.ledger.inquiry import about
 from dicomzarr_watch.ledger.store import Ledger

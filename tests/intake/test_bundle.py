@@ -8,19 +8,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dicomzarr_watch.errors import RejectError
-from dicomzarr_watch.intake.bundle import (
+from dicomzarr_watch.intake.bundle import INSIDE, Form, form, outermost, stem
+from dicomzarr_watch.intake.roll import (
     DENSE_BYTES,
-    INSIDE,
     PATH_MOST_BYTES,
-    Form,
     Limits,
     Member,
     MemberKind,
     Roll,
-    form,
     member_name,
-    outermost,
-    stem,
 )
 from dicomzarr_watch.libc import NAME_MOST_BYTES
 

@@ -9,11 +9,12 @@ from inbox_files import OTHER_UID, SERIES_UID, dicom, put, remembered
 
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.intake.arrival import Rules, SeriesKey
-from dicomzarr_watch.intake.bundle import Form, Limits, is_of_bundle, series_uid
+from dicomzarr_watch.intake.bundle import Form, is_of_bundle, series_uid
 from dicomzarr_watch.intake.bundles import Bundles
 from dicomzarr_watch.intake.inbox import Inbox, Known, Sight
 from dicomzarr_watch.intake.listing import Entry, drop_of, drop_of_file, listing
 from dicomzarr_watch.intake.peek import Peek
+from dicomzarr_watch.intake.roll import Limits
 from dicomzarr_watch.intake.unpack import unpack
 from dicomzarr_watch.kind import Kind
 

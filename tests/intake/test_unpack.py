@@ -29,8 +29,9 @@ from inbox_files import OTHER_UID, SERIES_UID, dicom
 
 from dicomzarr_watch.errors import RejectError, RetryError, SourceChangedError
 from dicomzarr_watch.identity import Identity
-from dicomzarr_watch.intake.bundle import Form, Limits, form
+from dicomzarr_watch.intake.bundle import Form, form
 from dicomzarr_watch.intake.peek import Peek
+from dicomzarr_watch.intake.roll import Limits
 from dicomzarr_watch.intake.unpack import Unpacked, Unpacking, put_away, unpack, unpacked
 from dicomzarr_watch.kind import Kind
 
