@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -15,15 +14,15 @@ import typer
 from dicomzarr_watch import console
 from dicomzarr_watch.archive.work import KeepEncoded, Level
 from dicomzarr_watch.cli.command import Json, app, complain
-from dicomzarr_watch.errors import DicomzarrError, RejectError, RetryError
+from dicomzarr_watch.cli.lookup import of_one_revision, stores_at, the_store
+from dicomzarr_watch.errors import DicomzarrError, RejectError
 from dicomzarr_watch.identity import Place
 from dicomzarr_watch.kind import Kind
 
 if TYPE_CHECKING:
     from dicomzarr_watch.archive.document import Receipt
     from dicomzarr_watch.archive.reader import Store, StoredFile
-
-    Failures = list[tuple[StoredFile | None, RejectError]]
+    from dicomzarr_watch.cli.lookup import Failures
 
 ODD: Final = ("differ", "missing")
 StorePath = Annotated[Path, typer.Argument(help="series.zarr, or a folder with such below it.")]
@@ -104,8 +103,8 @@ def restore(
     count = size = 0
     lost: list[dict[str, str]] = []
     taken: dict[Path, list[str]] = defaultdict(list)
-    for path, below in _stores(store):
-        with _of_one_revision(path) as failed:
+    for path, below in stores_at(store):
+        with of_one_revision(path) as failed:
             opened = reader.Store(path)
             files = matching(opened, patterns or [])
             names = set_apart(taken[below], (file.name for file in files), f"~{path.parent.name}")
@@ -158,7 +157,7 @@ def verify(
     """
     if against is not None and not against.is_dir():
         raise typer.BadParameter("there is no such folder", param_hint="--against")
-    found = [found for store in stores for found in _stores(store)]
+    found = [found for store in stores for found in stores_at(store)]
     answers = [_verified(path, against / below if against else None) for path, below in found]
     if as_json:
         console.as_json(answers)
@@ -225,11 +224,12 @@ def info(
     from dicomzarr_watch.archive import describe, reader
 
     if dicom_json is not None:
-        path = _the_store(store)
+        path = the_store(store)
         console.as_json(describe.dicom_json(reader.Store(path), dicom_json))
         return
     documents = [
-        {"store": str(path)} | describe.described(reader.Store(path)) for path, _ in _stores(store)
+        {"store": str(path)} | describe.described(reader.Store(path))
+        for path, _ in stores_at(store)
     ]
     if as_json:
         console.as_json(documents)
@@ -241,21 +241,28 @@ def info(
             f" {document['files_in_residue']} of them not as frames"
         )
         for image in document["images"]:
-            shape = " × ".join(
-                f"{axis} {size}" for axis, size in zip(image["axes"], image["shape"], strict=True)
-            )
-            unmeasured = image.get("unmeasured", ())  # stores of before do not say it
-            spacing = ", ".join(
-                "?" if axis in unmeasured else f"{v:g}"
-                for axis, v in zip("xyz", image["spacing"], strict=True)
-            )
-            console.say(f"  image {image['path']}: {shape}, {image['dtype']}, {spacing} mm")
+            _say_image(image)
         for kind in document["unseen"]:
-            facts = "".join(f", {name} {value}" for name, value in kind["first"].items())
-            console.say(
-                f"  {kind['files']} × {kind['what'] or 'no SOP class'}, kept unseen"
-                f" ({kind['why']}), {kind['transfer_syntax'] or 'no transfer syntax'}{facts}"
-            )
+            _say_unseen(kind)
+
+
+def _say_image(image: dict[str, Any]) -> None:
+    sizes = zip(image["axes"], image["shape"], strict=True)
+    shape = " × ".join(f"{axis} {size}" for axis, size in sizes)
+    unmeasured = image.get("unmeasured", ())  # stores of before do not say it
+    spacing = ", ".join(
+        "?" if axis in unmeasured else f"{v:g}"
+        for axis, v in zip("xyz", image["spacing"], strict=True)
+    )
+    console.say(f"  image {image['path']}: {shape}, {image['dtype']}, {spacing} mm")
+
+
+def _say_unseen(kind: dict[str, Any]) -> None:
+    facts = "".join(f", {name} {value}" for name, value in kind["first"].items())
+    console.say(
+        f"  {kind['files']} × {kind['what'] or 'no SOP class'}, kept unseen"
+        f" ({kind['why']}), {kind['transfer_syntax'] or 'no transfer syntax'}{facts}"
+    )
 
 
 @app.command()
@@ -264,65 +271,6 @@ def demo() -> None:
     from dicomzarr_watch import demo as show
 
     raise typer.Exit(show.demo())
-
-
-def _stores(place: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield stores at or below a place, with the folder, relative to it, that their drop is in."""
-    direct = (place, place / "series.zarr")
-    for path in direct:
-        if (path / "zarr.json").is_file():
-            yield path, Path()
-            return
-    found = sorted(
-        path
-        for path in place.rglob("series.zarr")
-        if not any(part.startswith(".") for part in path.relative_to(place).parts)
-        and not _is_drop(path)
-    )
-    if not found:
-        raise RejectError(
-            "no-store",
-            expected="series.zarr, or a folder with such below it",
-            found="none",
-            private=str(place),
-        )
-    for path in found:
-        yield path, path.relative_to(place).parent.parent
-
-
-@contextmanager
-def _of_one_revision(store: Path) -> Iterator[Failures]:
-    """Give a list for what fails; what is raised is added, as of no file.
-
-    Raises RetryError if anything is odd and another revision took the place of the first.
-    """
-    standing = Place.at(store)
-    failed: Failures = []
-    try:
-        yield failed
-    except RejectError as error:
-        failed.append((None, error))
-    if failed and Place.at(store) != standing:
-        raise RetryError(
-            "store-replaced",
-            expected="one revision of a series",
-            found="another in its place",
-            todo="name an empty folder and restore again",
-            private=str(store),
-        ) from failed[0][1]
-
-
-def _is_drop(path: Path) -> bool:
-    """Tell whether this is a drop that is called like a store; no store has such things in it."""
-    return (path / "drop.json").exists() or any(path.glob("*/series.zarr"))
-
-
-def _the_store(place: Path) -> Path:
-    """Return the one store at a place."""
-    found = [path for path, _ in _stores(place)]
-    if len(found) > 1:
-        raise RejectError("several-stores", expected="one store", found=str(len(found)))
-    return found[0]
 
 
 def _originals(store: Store, folder: Path) -> dict[str, bytes]:
