@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import signal
 import subprocess
@@ -50,7 +49,7 @@ def demo() -> int:
         store = Store(done.parent / "series.zarr")
         count = restore(store, place / "restored", store.files)
         same = sum(
-            _sha256(path) == _sha256(inbox / "head-ct" / path.name)
+            path.read_bytes() == (inbox / "head-ct" / path.name).read_bytes()
             for path in (place / "restored").iterdir()
         )
         console.say("")
@@ -110,7 +109,3 @@ def _grow(tree: Tree, folder: Path) -> None:
             _grow(tree.add(f"{path.name}/"), path)
         else:
             tree.add(f"{path.name}  {path.stat().st_size:,}")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

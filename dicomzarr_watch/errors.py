@@ -36,12 +36,6 @@ class DicomzarrError(Exception):
         told = "; ".join(p for p in parts if p)
         return f"{self.code}: {told}" if told else self.code
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (
-            _rebuilt,
-            (type(self), self.code, self.expected, self.found, self.todo, self.private),
-        )
-
 
 class RetryError(DicomzarrError):
     """The surroundings failed, not the data: try again, without counting the attempt."""
@@ -124,8 +118,3 @@ def _refused(error: OSError, code: str, expected: str, todo: str) -> RetryError:
 
 def _errno_name(error: OSError) -> str:
     return errno.errorcode.get(error.errno or 0, "unknown")
-
-
-def _rebuilt(kind: type[DicomzarrError], code: str, *rest: str) -> DicomzarrError:
-    expected, found, todo, private = rest
-    return kind(code, expected=expected, found=found, todo=todo, private=private)

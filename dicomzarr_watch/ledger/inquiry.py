@@ -80,13 +80,10 @@ def _file_facts(ledger: Ledger, file: FileRow) -> dict[str, Any]:
     if file.kind not in (Kind.DICOM, Kind.BUNDLE):
         return found | {"why": file.kind}
     job = went_through or _latest(ledger, file)
-    arriving = [a for a in ledger.drops.arriving() if (a.drop, a.series_uid) == _key(file)]
+    key = file.drop, file.series_uid
+    arriving = [a for a in ledger.drops.arriving() if (a.drop, a.series_uid) == key]
     why = _waits(arriving[0]) if arriving else _stands(job) if job else "it was just seen"
     return found | {"series": file.series_uid, "why": why} | (job_facts(job) if job else {})
-
-
-def _key(file: FileRow) -> tuple[str, str]:
-    return file.drop, file.series_uid
 
 
 def _latest(ledger: Ledger, file: FileRow) -> Job | None:
