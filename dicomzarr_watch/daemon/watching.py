@@ -60,23 +60,13 @@ class Watching:
         self._wake = wake
         self._bundles = bundles
         self._came_out: set[str] = set()
-        rules = Rules(settings.settle_s, settings.truncated_hold_s, settings.gap_hold_s)
-        if is_once:
-            rules = Rules(settings.settle_s, 0.0, 0.0)
-        complete = {
-            key_of(job): job.fingerprint
-            for job in ledger.jobs.select()
-            if job.state is not State.WITHDRAWN
-        }
-        for row in ledger.files.archives():
-            if not self._is_unpacked(row):
-                complete.pop(key_of(row), None)  # to be offered again
-        known = _remembered(ledger)
+        holds_s = (0.0, 0.0) if is_once else (settings.truncated_hold_s, settings.gap_hold_s)
+        rules = Rules(settings.settle_s, *holds_s)
         self._inbox = Inbox(
             settings.inbox,
             rules,
-            known,
-            complete=complete,
+            _remembered(ledger),
+            complete=self._complete(),
             bundles=bundles if settings.archive_depth else None,
             marker=settings.ready_marker or "",
             has_gap=lambda key: bool(gaps(ledger.files.instance_numbers(key.drop, key.uid))),
@@ -165,19 +155,7 @@ class Watching:
         """List the inbox, or read on in what was found; record and offer what that brings."""
         now_s = time.monotonic()
         if self._sight.is_all_read or now_s - self._looked_s > self._settings.poll_s:
-            is_asked_for = self._is_stirred.is_set() or not self._presence.is_known
-            self._is_stirred.clear()
-            moved = {f"{path}/" for path in self._came_out if "/" not in path}
-            if self._settings.drop_is_complete_on_move:
-                moved |= self._wakeup.moved()
-            sight = self._inbox.look(now_s, moved)
-            if sight.place is not None:
-                self._came_out.clear()
-            self._looked_s = time.monotonic()
-            self._took_s = self._looked_s - now_s
-            if self._presence.see(sight):
-                self._is_stirred.set()  # what came before the watch is found by another look
-            self._say_of_silence(self._silence.looked(now_s, sight.new, is_asked_for=is_asked_for))
+            sight = self._listed(now_s)
         else:
             until_s = now_s + READ_AT_ONCE_S
             sight = self._inbox.read(READ_AT_ONCE, lambda: time.monotonic() > until_s)
@@ -190,6 +168,23 @@ class Watching:
             self._unoffered |= {a.key: a.tally for a in sight.arrivals if a.is_complete}
             self.offer()
         self._arriving.say(news)
+
+    def _listed(self, now_s: float) -> Sight:
+        """List the inbox, and say what is news of the inbox itself."""
+        is_asked_for = self._is_stirred.is_set() or not self._presence.is_known
+        self._is_stirred.clear()
+        moved = {f"{path}/" for path in self._came_out if "/" not in path}
+        if self._settings.drop_is_complete_on_move:
+            moved |= self._wakeup.moved()
+        sight = self._inbox.look(now_s, moved)
+        if sight.place is not None:
+            self._came_out.clear()
+        self._looked_s = time.monotonic()
+        self._took_s = self._looked_s - now_s
+        if self._presence.see(sight):
+            self._is_stirred.set()  # what came before the watch is found by another look
+        self._say_of_silence(self._silence.looked(now_s, sight.new, is_asked_for=is_asked_for))
+        return sight
 
     def offer(self) -> None:
         """Offer what is complete; a series of which another set is under way has to wait."""
@@ -214,6 +209,15 @@ class Watching:
         if job.state is State.QUEUED:
             self._log.info(Event.JOB_QUEUED, **told(job), files=job.files)
         return True
+
+    def _complete(self) -> dict[SeriesKey, str]:
+        """Return the fingerprints of what was offered before and need not be offered again."""
+        jobs = self._ledger.jobs.select()
+        found = {key_of(j): j.fingerprint for j in jobs if j.state is not State.WITHDRAWN}
+        for row in self._ledger.files.archives():
+            if not self._is_unpacked(row):
+                found.pop(key_of(row), None)
+        return found
 
     def _is_unpacked(self, row: FileRow) -> bool:
         return self._bundles.is_unpacked(Entry(row.path, row.identity))
