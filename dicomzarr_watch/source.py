@@ -1,8 +1,8 @@
 """A file of the producer, opened in the state that it was found in, or parts of it as it is now.
 
-A link in the place of a file is not followed, nor one in the place of a folder to move or delete
-anything. What is read behind a folder that is a link since it was listed must be the very file that
-was listed, in its state; excerpts may be of another, which shows as soon as it is opened.
+A link in the place of a file is never followed. One in the place of a folder is not followed to
+move or delete anything; it may be to read, as what is opened must be the very file that was listed,
+in its state. Excerpts may be of another file, which shows as soon as that is opened.
 """
 
 from __future__ import annotations

@@ -49,12 +49,14 @@ class Reporting:
         self._ledger = ledger
         self._watching = watching
         self._bundles = bundles
+        self._is_clearing = is_clearing
+        # drops to be looked at in the next report, and of some how long that has to wait
         self._stirred: set[str] = set()
         self._not_before_s: dict[str, float] = {}
-        self._failed: set[str] = set()
-        self._is_clearing = is_clearing
-        self._untold: set[str] = set()
         self._restless_until_s: dict[str, float] = {}
+        # drops whose account could not be written, and those of which the log does not tell yet
+        self._failed: set[str] = set()
+        self._untold: set[str] = set()
 
     def stir(self, drops: Iterable[str] | None = None) -> None:
         """Have drops looked at in the next report, or all that are not reported as they are."""

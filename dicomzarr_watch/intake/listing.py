@@ -103,8 +103,8 @@ Drops = dict[str, dict[str, Folder]]
 class Listing:
     """One look.
 
-    unreadable: folders that could not be listed, below which all is as before, and those with files
-    that could not be looked at, straight in which all is.
+    unreadable: folders that could not be listed, and those with files that could not be looked at.
+    What an earlier listing found below the former, and straight in the latter, is given again.
     """
 
     place: Place
