@@ -46,7 +46,7 @@ def _named(value: object) -> object:
     return value
 
 
-Place = Annotated[Path, BeforeValidator(_named)]
+NamedPath = Annotated[Path, BeforeValidator(_named)]
 
 
 def _one_part(value: str) -> str:
@@ -87,9 +87,9 @@ class Settings(BaseModel):
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
 
-    inbox: Place
-    output: Place
-    state: Place = Path("/var/lib/dicomzarr-watch")
+    inbox: NamedPath
+    output: NamedPath
+    state: NamedPath = Path("/var/lib/dicomzarr-watch")
 
     settle_s: float = Field(10.0, ge=0)
     poll_s: float = Field(60.0, gt=0)
@@ -112,16 +112,16 @@ class Settings(BaseModel):
     min_free_bytes: int = Field(1_000_000_000, ge=0)
 
     verify: Level = Level.EXACT
-    keep_reconstructed: Place | None = None
+    keep_reconstructed: NamedPath | None = None
     keep_encoded: KeepEncoded = KeepEncoded.ALWAYS
     umask: Umask = "0027"
 
     after_success: AfterSuccess = AfterSuccess.KEEP
-    move_to: Place | None = None
+    move_to: NamedPath | None = None
 
     identifiers: Identifiers = Identifiers.HASHED
     log_format: LogFormat = LogFormat.AUTO
-    log_file: Place | None = None
+    log_file: NamedPath | None = None
 
 
 def load(

@@ -41,7 +41,7 @@ class Leaver:
     @property
     def files(self) -> list[FileRow]:
         """All that leaves: the file, and what came out of it."""
-        return list(dict.fromkeys([self.file, *(file for file, _ in self.held)]))
+        return [self.file, *(file for file, _ in self.held if file is not self.file)]
 
 
 @dataclass(frozen=True, slots=True)
