@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from dicomzarr_watch.daemon.naming import named
+from dicomzarr_watch.daemon.naming import series_fields
 from dicomzarr_watch.intake.arrival import Arrival, SeriesKey
 from dicomzarr_watch.intake.inbox import Sight
 from dicomzarr_watch.ledger.rows import ArrivingRow
@@ -52,7 +52,7 @@ class Arriving:
     def say(self, news: Iterable[News]) -> None:
         """Log what `note` returned."""
         for arrival, waited_for in news:
-            fields = named(arrival.key) | {"files": arrival.tally.files}
+            fields = series_fields(arrival.key) | {"files": arrival.tally.files}
             if not waited_for:
                 self._log.info(Event.SERIES_ARRIVING, **fields)
             if arrival.waits_for in _HOLDS and arrival.waits_for != waited_for:

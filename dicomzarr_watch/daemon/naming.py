@@ -13,11 +13,11 @@ def key_of(one: Job | FileRow) -> SeriesKey:
     return SeriesKey(one.drop, one.series_uid)
 
 
-def named(key: SeriesKey) -> dict[str, object]:
-    """Return the fields that name a series."""
+def series_fields(key: SeriesKey) -> dict[str, object]:
+    """Return the fields that name a series in the log."""
     return {"drop": Name(key.drop), "series": Name(key.uid)}
 
 
-def told(job: Job) -> dict[str, object]:
-    """Return the fields that name a job."""
-    return {**named(key_of(job)), "job": job.id}
+def job_fields(job: Job) -> dict[str, object]:
+    """Return the fields that name a job in the log."""
+    return {**series_fields(key_of(job)), "job": job.id}

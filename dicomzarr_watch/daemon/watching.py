@@ -9,7 +9,7 @@ from typing import Final
 
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.arriving import Arriving
-from dicomzarr_watch.daemon.naming import key_of, told
+from dicomzarr_watch.daemon.naming import job_fields, key_of
 from dicomzarr_watch.daemon.presence import Presence
 from dicomzarr_watch.intake.arrival import Rules, SeriesKey, Tally, gaps
 from dicomzarr_watch.intake.bundle import form, is_of_bundle, outermost
@@ -201,13 +201,13 @@ class Watching:
             return False
         for other in others:
             if other.id != job.id:
-                self._log.info(Event.JOB_WITHDRAWN, **told(other), code=FILES_CHANGED)
+                self._log.info(Event.JOB_WITHDRAWN, **job_fields(other), code=FILES_CHANGED)
         if job.state is State.DONE and is_of_bundle(key.uid):
             rows = self._ledger.files.of_series(*key)
             lost = [row for row in rows if not self._is_unpacked(row)]
             job = self._ledger.jobs.retry(job) if lost else job
         if job.state is State.QUEUED:
-            self._log.info(Event.JOB_QUEUED, **told(job), files=job.files)
+            self._log.info(Event.JOB_QUEUED, **job_fields(job), files=job.files)
         return True
 
     def _complete(self) -> dict[SeriesKey, str]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.clearing import CLEARING, Clearing
-from dicomzarr_watch.daemon.naming import key_of, told
+from dicomzarr_watch.daemon.naming import job_fields, key_of
 from dicomzarr_watch.daemon.pause import Pause, patience
 from dicomzarr_watch.daemon.room import Need, Room
 from dicomzarr_watch.daemon.tasks import task_of
@@ -77,7 +77,7 @@ class Working:
         self._room = Room(settings)
         for job in ledger.lost:
             if job.state is State.REJECTED:
-                self._log.error(Event.JOB_REJECTED, **told(job), code=job.code)
+                self._log.error(Event.JOB_REJECTED, **job_fields(job), code=job.code)
 
     @property
     def running(self) -> int:
@@ -203,7 +203,7 @@ class Working:
         job = self._ledger.jobs.get(number)
         if job is not None and job.state is State.REJECTED:
             job = self._ledger.jobs.retry(job)
-            self._log.info(Event.JOB_QUEUED, **told(job), files=job.files)
+            self._log.info(Event.JOB_QUEUED, **job_fields(job), files=job.files)
 
     def _say_deaf(self, error: OSError) -> None:
         found = error.strerror or "an error"
@@ -221,7 +221,7 @@ class Working:
         due = self._due(now, capacity)
         for job in due.outdated:
             self._ledger.jobs.withdraw(job)
-            self._log.info(Event.JOB_WITHDRAWN, **told(job), code=FILES_CHANGED)
+            self._log.info(Event.JOB_WITHDRAWN, **job_fields(job), code=FILES_CHANGED)
         for attempt, lack in due.large:
             self._put_off(attempt.job, of_error(lack))
         return [replace(one, job=self._ledger.jobs.claim(one.job)) for one in due.fit]
@@ -279,12 +279,12 @@ class Working:
 
     def _start(self, attempt: _Attempt) -> None:
         job = attempt.job
-        self._log.info(Event.JOB_STARTED, **told(job), attempt=job.attempts)
+        self._log.info(Event.JOB_STARTED, **job_fields(job), attempt=job.attempts)
         self._running[job.id] = attempt
         self._engine.submit(job.id, attempt.task)
 
     def _say(self, job: Job, outcome: Outcome) -> None:
-        fields = told(job) | {"attempt": job.attempts}
+        fields = job_fields(job) | {"attempt": job.attempts}
         why = {"code": job.code, "told": outcome.told, **self._log.private(outcome.private)}
         if outcome.ended is Ended.DONE:
             if outcome.code != UNPACKED:  # which says nothing of the output
