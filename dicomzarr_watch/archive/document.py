@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -16,7 +16,7 @@ from dicomzarr_watch.archive.layout import ImagePlan, Plan
 from dicomzarr_watch.archive.tables import Written
 from dicomzarr_watch.archive.work import Finding, Source
 from dicomzarr_watch.dicom import uids
-from dicomzarr_watch.dicom.frames import FrameRun
+from dicomzarr_watch.dicom.frames import MORE_PIXEL_DATA, FrameRun
 from dicomzarr_watch.dicom.instance import Instance
 from dicomzarr_watch.dicom.model import ByReference, Elements
 from dicomzarr_watch.dicom.quantity import Quantity, suv_factors
@@ -98,26 +98,34 @@ def findings(
     plan: Plan, sources: Sequence[Source], instances: Sequence[Instance], written: Written
 ) -> tuple[Finding, ...]:
     """Gather what a person should know, one finding per code or image."""
-    odd: dict[str, list[str]] = {}
+    odd = {
+        MORE_PIXEL_DATA: list(written.holding_more),
+        "unused-bits-carry-data": list(written.not_verbatim),
+        "first-decoder-failed": list(written.by_others),
+    }
     for number in plan.files:
-        frames, tiling = instances[number].frames, instances[number].tiling
-        if not isinstance(frames, FrameRun) and frames.is_odd:
-            odd.setdefault(frames.reason, []).append(sources[number].name)
-        if isinstance(tiling, NoTiling) and tiling.reason:
-            odd.setdefault(tiling.reason, []).append(sources[number].name)
-        if instances[number].quantity.is_by_table:
-            odd.setdefault("modality-lut", []).append(sources[number].name)
-    found = [Finding(code, tuple(names)) for code, names in sorted(odd.items())]
-    if written.not_verbatim:
-        found.append(Finding("unused-bits-carry-data", written.not_verbatim))
-    if written.by_others:
-        found.append(Finding("first-decoder-failed", written.by_others))
+        for code in _odd(instances[number]):
+            odd.setdefault(code, []).append(sources[number].name)
+    found = [Finding(code, tuple(names)) for code, names in sorted(odd.items()) if names]
     found += [
         Finding(code, image=image.path, detail=_detail(code, image.image))
         for image in plan.images
         for code in image.image.findings
     ]
     return tuple(found)
+
+
+def _odd(instance: Instance) -> Iterator[str]:
+    """Yield the codes of what its header alone tells of a file."""
+    frames, tiling = instance.frames, instance.tiling
+    if isinstance(frames, FrameRun):
+        yield from frames.findings
+    elif frames.is_odd:
+        yield frames.reason
+    if isinstance(tiling, NoTiling) and tiling.reason:
+        yield tiling.reason
+    if instance.quantity.is_by_table:
+        yield "modality-lut"
 
 
 def _detail(code: str, image: Image) -> str:

@@ -25,6 +25,7 @@ class Written:
     residue_offsets: where its pixels, or all of it, start in the residue; -1 if they do not.
     not_verbatim: names of files whose frames do not give their bytes back, kept in residue too.
     by_others: names of those with frames that the first decoder could not read.
+    holding_more: names of those with more encoded than the frames that are seen.
     """
 
     sha256: tuple[bytes, ...]
@@ -32,6 +33,7 @@ class Written:
     residue_offsets: tuple[int, ...]
     not_verbatim: tuple[str, ...]
     by_others: tuple[str, ...]
+    holding_more: tuple[str, ...]
 
 
 def create_tables(

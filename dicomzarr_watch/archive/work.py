@@ -14,9 +14,6 @@ from dicomzarr_watch.archive.threads import CORES
 from dicomzarr_watch.identity import Identity
 from dicomzarr_watch.source import opened as open_source
 
-CORES: Final = os.cpu_count() or 1
-"""So many threads are at work where nobody says how many."""
-
 
 @dataclass(frozen=True, slots=True)
 class Source:

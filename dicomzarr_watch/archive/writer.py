@@ -35,7 +35,7 @@ from dicomzarr_watch.archive.shard import Put, ShardFile
 from dicomzarr_watch.archive.tables import Written, create_tables
 from dicomzarr_watch.archive.threads import pool
 from dicomzarr_watch.archive.work import Source, opened
-from dicomzarr_watch.dicom.fragments import encoded_frames
+from dicomzarr_watch.dicom.fragments import encoded_frames, holds_more
 from dicomzarr_watch.dicom.frames import FrameRun, PixelFormat
 from dicomzarr_watch.dicom.instance import Instance, read_frames
 from dicomzarr_watch.dicom.pixels import NotDecodedError
@@ -83,6 +83,7 @@ def write(
         tuple(writing.kept_at.get(n, -1) for n in plan.files),
         tuple(sources[n].name for n in sorted(writing.not_verbatim)),
         tuple(sources[n].name for n in sorted(writing.by_others)),
+        tuple(sources[n].name for n in sorted(writing.holding_more)),
     )
     create_tables(store / layout.DICOM_GROUP, plan, sources, instances, written)
     return written
@@ -132,6 +133,7 @@ class _Writing:
         self.kept_at: dict[int, int] = {}
         self.not_verbatim: set[int] = set()
         self.by_others: set[int] = set()
+        self.holding_more: set[int] = set()
         self.undecoded: set[int] = set()
         self._store = store
         self._images = plan.images
@@ -208,6 +210,9 @@ class _Writing:
                 for frame in encoded_frames(stream, run):
                     future = self._decode_pool.submit(see, frame, run)
                     self._await(number, future, places, run.format.frames_together)
+                stream.seek(run.start)
+                if holds_more(stream, run):
+                    self.holding_more.add(number)
             except NotDecodedError:
                 self.undecoded.add(number)
 

@@ -35,6 +35,9 @@ _BITS_ALLOCATED: Final = {
     tags.DOUBLE_FLOAT_PIXEL_DATA: (64,),
 }
 
+MORE_PIXEL_DATA: Final = "more-pixel-data"
+"""What is said of a file with pixel data for more frames than its header says."""
+
 _NEEDED: Final = (
     tags.SAMPLES_PER_PIXEL,
     tags.PHOTOMETRIC_INTERPRETATION,
@@ -130,6 +133,7 @@ class FrameRun:
 
     encoding: the transfer syntax if they must be decoded to be seen; then `start` is where the
     encapsulated pixel data begins, or, in a deflated file, an offset of the inflated data set.
+    findings: what a person should know of how they are seen.
     """
 
     format: PixelFormat
@@ -137,6 +141,7 @@ class FrameRun:
     start: int
     stored_bytes: int
     encoding: str = ""
+    findings: tuple[str, ...] = ()
 
     @property
     def needs_decoder(self) -> bool:
@@ -176,9 +181,17 @@ def frame_run(values: Values) -> FrameRun | NoFrames:
     count *= pixel_format.frames_together
     if count > FRAMES_LIMIT:
         return NoFrames("too-many-frames", is_odd=True)
-    if part10.pixel.is_undefined_length:
-        return _encapsulated(part10, part10.pixel, pixel_format, count)
-    return _native(part10, part10.pixel, pixel_format, count)
+    found_in = _encapsulated if part10.pixel.is_undefined_length else _native
+    run = found_in(part10, part10.pixel, pixel_format, count)
+    if isinstance(run, FrameRun) and _has_other_high_bit(pixel_format, values):
+        return replace(run, findings=(*run.findings, "high-bit"))
+    return run
+
+
+def _has_other_high_bit(pixel_format: PixelFormat, values: Values) -> bool:
+    """Tell whether the values are said not to stand in the lowest bits (PS3.5 8.1.1)."""
+    high = values.number(tags.HIGH_BIT)
+    return high is not None and high != pixel_format.bits_stored - 1
 
 
 def _is_out_of_order(part10: Part10, pixel: Element) -> bool:
@@ -210,7 +223,10 @@ def _native(
     if needed > size:
         return NoFrames("pixel-data-too-short", is_odd=True)
     encoding = DEFLATED if part10.inflated is not None else ""
-    return FrameRun(pixel_format, count, pixel.value, needed, encoding)
+    another = stored_bytes(pixel_format, count + pixel_format.frames_together)
+    is_more = size > needed + needed % 2 and size >= another
+    found = (MORE_PIXEL_DATA,) if is_more else ()
+    return FrameRun(pixel_format, count, pixel.value, needed, encoding, found)
 
 
 def _encapsulated(

@@ -16,6 +16,7 @@ from archive_cases import CASES, Archived, contents, made, noise, pet, slices, u
 from dicom_files import slice_dataset, write_slice
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.uid import RLELossless
 
 from dicomzarr_watch.archive.document import Receipt, content_hash
 from dicomzarr_watch.archive.lines import as_json
@@ -309,3 +310,19 @@ def test_a_number_that_is_not_finite_is_no_reason_to_refuse_a_file(
     done = made(tmp_path, lambda f: slices(f, AcquisitionDuration=value))
     (told,) = _told(done)["tags"]["shared"]["00189073"]["Value"]
     assert str(float(told)) == str(value)
+
+
+@pytest.mark.parametrize(("frames", "is_told"), [(2, False), (1, True)])
+def test_frames_that_are_encoded_and_not_said_are_told_of(
+    frames: int, is_told: bool, tmp_path: Path
+) -> None:
+    def write(folder: Path) -> None:
+        pixels = noise(2, 8, 8)
+        made = slice_dataset(pixels=pixels[0], NumberOfFrames=2)
+        made.compress(RLELossless, pixels)
+        made.NumberOfFrames = frames
+        pydicom.dcmwrite(folder / "a.dcm", made, enforce_file_format=True)
+
+    done = made(tmp_path, write)
+    assert done.receipt.counts["frames"] == frames
+    assert (Finding("more-pixel-data", ("a.dcm",)) in done.receipt.findings) is is_told

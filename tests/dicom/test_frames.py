@@ -296,7 +296,6 @@ def test_a_file_that_says_no_number_of_frames_has_one(said: Plain) -> None:
     assert run.count == 1
 
 
-HIGH_BIT = 0x00280102
 SIGNED = next(case for case in PIXEL_CASES if case.name == "12 of 16 bit, signed")
 
 
@@ -304,7 +303,7 @@ SIGNED = next(case for case in PIXEL_CASES if case.name == "12 of 16 bit, signed
 def test_pixels_are_not_seen_by_half_of_what_is_said_of_them(element: Plain) -> None:
     late = [*(e for e in SIGNED.elements if e.tag != element.tag), element]
     run = run_of(file_bytes(late))
-    if element.tag == HIGH_BIT:
+    if element.tag == tags.HIGH_BIT:
         assert isinstance(run, FrameRun)
     else:
         assert run == NoFrames("out-of-order", is_odd=True)
@@ -402,3 +401,31 @@ def test_padding_behind_the_frames_is_not_theirs() -> None:
     assert isinstance(run, FrameRun)
     assert run.stored_bytes == 9
     assert run.start + run.stored_bytes == len(case.content) - 1
+
+
+@pytest.mark.parametrize(("bytes_more", "is_told"), [(0, False), (7, False), (8, True), (80, True)])
+def test_pixel_data_for_more_frames_than_are_said_is_told(bytes_more: int, is_told: bool) -> None:
+    case = PixelCase("8 bit", np.arange(9, dtype="u1").reshape(1, 3, 3), EXPLICIT, vr="OB")
+    *others, pixels = case.elements
+    longer = replace(pixels, value=pixels.value + bytes(bytes_more))
+    run = run_of(file_bytes([*others, longer]))
+    assert isinstance(run, FrameRun)
+    assert (run.count, run.stored_bytes) == (1, 9)
+    assert run.findings == (("more-pixel-data",) if is_told else ())
+
+
+def test_a_frame_of_few_bits_is_not_followed_by_one_in_its_last_word() -> None:
+    case = PixelCase("1 bit", np.ones((1, 1, 3), "u1"), EXPLICIT, bits=1, vr="OB")
+    run = run_of(case.content)
+    assert isinstance(run, FrameRun)
+    assert run.findings == ()
+
+
+@pytest.mark.parametrize(("high", "found"), [(15, ()), (11, ("high-bit",)), (16, ("high-bit",))])
+def test_a_high_bit_that_is_not_the_last_of_those_stored_is_told(
+    high: int, found: tuple[str, ...]
+) -> None:
+    run = run_of(having(us(tags.HIGH_BIT, high)))
+    assert isinstance(run, FrameRun)
+    assert run.format.bits_stored == 16
+    assert run.findings == found
