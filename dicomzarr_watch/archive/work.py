@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from io import FileIO
 from pathlib import Path
-from typing import Final
 
 from dicomzarr_watch.archive.threads import CORES
 from dicomzarr_watch.identity import Identity

@@ -43,6 +43,10 @@ HTJ2K: Final = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (201, 202, 203))
 
 JPEG_EXTENDED: Final = "1.2.840.10008.1.2.4.51"
 JPEG_LOSSLESS: Final = frozenset({"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"})
+_JPEG: Final = JPEG_LOSSLESS | {"1.2.840.10008.1.2.4.50", JPEG_EXTENDED}
+_BYTE_BITS: Final = 8
+_JPEG_BITS: Final = (_BYTE_BITS, 16)
+"""GDCM ends its process if samples of JPEG are said to have others, or eight not all stored."""
 _ITK: Final = "SimpleITK"
 _ORDER: Final = ("pylibjpeg", "gdcm", "pillow", "pyjpegls", "pydicom")
 _JPEG_2000_ORDER: Final = ("pylibjpeg", "pillow", "gdcm")
@@ -59,7 +63,7 @@ def decoders(run: FrameRun) -> tuple[str, ...]:
     """Return the decoders that are there for encoded frames, the first one first."""
     if run.encoding == DEFLATED_FRAMES:
         return ("zlib",)
-    if run.encoding == JPEG_EXTENDED and run.format.bits_stored > 8:
+    if run.encoding == JPEG_EXTENDED and run.format.bits_stored > _BYTE_BITS:
         return (_ITK,)  # pydicom asks none of its own for 12 bits
     transfer_syntax = _by_name(run.encoding)
     if not transfer_syntax.is_valid:
@@ -123,6 +127,8 @@ def _makers(run: FrameRun) -> tuple[str, ...]:
 
 
 def _decoded_by(decoder: str, frame: bytes, run: FrameRun) -> Samples:
+    if run.encoding in _JPEG and run.format.bits not in _JPEG_BITS:
+        raise NotDecodedError("samples that JPEG does not have")
     _check(frame, run.format)
     try:
         if run.encoding == DEFLATED_FRAMES:
@@ -154,6 +160,8 @@ def _check(frame: bytes, pixel_format: PixelFormat) -> None:
 
 
 def _decoded(frame: bytes, run: FrameRun, decoder: str) -> Samples:
+    if run.encoding in _JPEG and run.format.bits == _BYTE_BITS:
+        run = replace(run, format=replace(run.format, bits_stored=_BYTE_BITS))
     if decoder == _ITK:
         return itk.decoded(frame, run.encoding, run.format)
     if run.encoding == RLE and run.format.is_packed:

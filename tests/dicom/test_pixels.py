@@ -329,6 +329,27 @@ def test_more_bits_than_are_stored_but_not_more_than_allocated_are_decoded() -> 
     np.testing.assert_array_equal(decoded(data), values[np.newaxis])
 
 
+@pytest.mark.parametrize("stored", [1, 7, 8])
+def test_a_byte_of_jpeg_is_decoded_whole_however_many_bits_are_said_to_be_stored(
+    stored: int,
+) -> None:
+    values = np.arange(0, 256, 8, dtype=np.uint8).repeat(64).reshape(32, 64)
+    frame = _jpeg(values)
+    run = run_of(fragments(PixelCase("", values[np.newaxis], bits_stored=stored), JPEG, frame))
+    for decoder in ("", *decoders(run)):
+        assert farthest(decode(frame, run, decoder), values[np.newaxis]) <= 2
+
+
+@pytest.mark.parametrize("bits", [1, 32, 64])
+def test_jpeg_in_samples_that_it_cannot_have_is_not_decoded(bits: int) -> None:
+    values = np.zeros((8, 8, 3), np.uint8)
+    frame = _jpeg(values)
+    wide = values[np.newaxis].astype(f"u{max(bits // 8, 1)}")
+    run = run_of(fragments(PixelCase("", wide, bits=bits), JPEG, frame))
+    with pytest.raises(NotDecodedError):
+        decode(frame, run)
+
+
 def test_a_decoder_that_is_not_there_decodes_nothing() -> None:
     (path,) = (p for p in FILES if p.name == "MR_small_RLE.dcm")
     with pytest.raises(NotDecodedError):
