@@ -124,7 +124,8 @@ class _Draft:
             if not self.work.is_decoded:
                 instances = [_undecoded(instance) for instance in instances]
             same = twins(self.sources, instances)
-        with decoding(_decoded_bytes(instances), self.work.threads) as decode_pool:
+        size, is_apart = _decoded_bytes(instances), self.work.is_apart
+        with decoding(size, self.work.threads, is_apart=is_apart) as decode_pool:
             instances, plan, written, checked = self._proven(instances, same, decode_pool)
         found = (
             *self.work.findings,

@@ -33,13 +33,14 @@ T = TypeVar("T")
 
 
 @contextmanager
-def decoding(sample_bytes: int, threads: int) -> Iterator[Executor]:
+def decoding(sample_bytes: int, threads: int, *, is_apart: bool = False) -> Iterator[Executor]:
     """Give an executor that decodes so many bytes of samples, `threads` frames at a time.
 
+    is_apart: whether that is to be in other processes, even where it is not worth it.
     What is submitted to it raises NotDecodedError if its process ends, RetryError if there can be
     none.
     """
-    if threads > 1 and sample_bytes >= WORTH_BYTES:
+    if (sample_bytes and is_apart) or (threads > 1 and sample_bytes >= WORTH_BYTES):
         pool: Executor = Processes(threads)
     else:
         pool = ThreadPoolExecutor(threads, "decode")

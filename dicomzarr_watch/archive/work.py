@@ -68,7 +68,8 @@ class Work:
     threads: how many compress at a time. findings: what was noticed before, such as a hold that
     ran out.
     is_decoded: whether compressed pixel data is seen; without it no decoder is asked, and only the
-    files' bytes are kept.
+    files' bytes are kept. is_apart: whether that is done in processes of their own, however little
+    it is.
     """
 
     drop: str
@@ -79,6 +80,7 @@ class Work:
     threads: int = CORES
     findings: tuple[Finding, ...] = ()
     is_decoded: bool = True
+    is_apart: bool = False
     keep_encoded: KeepEncoded = KeepEncoded.ALWAYS
 
 

@@ -70,7 +70,9 @@ def _work(
         keep_reconstructed=settings.keep_reconstructed,
         keep_encoded=settings.keep_encoded,
         findings=_findings(files, sources, settings),
-        # a broken frame can end the process that decodes it: the last attempt does without
+        # a broken frame can end the process that decodes it: then that is another than the job's,
+        # and the last attempt does without
+        is_apart=job.attempts > 1,
         is_decoded=not 1 < job.attempts == settings.max_attempts,
     )
 

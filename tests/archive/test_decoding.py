@@ -230,6 +230,15 @@ def test_a_decoder_that_ends_its_process_costs_that_file_its_view_and_nothing_el
     assert _restored(done, tmp_path / "back") == contents(done.files)
 
 
+def test_little_is_decoded_elsewhere_as_well_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunk, "seen", _fatal)
+    done = made(tmp_path, _write, is_apart=True, threads=1)
+    assert done.receipt.findings == (Finding("not-decodable", ("1.dcm",)),)
+    assert done.receipt.counts["frames"] == 2
+
+
 def _fatal_second(frame: bytes, run: FrameRun, decoder: str = "") -> Samples:
     if decoder:
         _die()

@@ -150,18 +150,22 @@ def test_a_job_that_daemons_are_lost_over_is_given_up_and_told(tmp_path: Path) -
     assert set(fates(daemon.output / "a").values()) == {"rejected"}
 
 
-def test_a_decoder_that_ends_its_process_costs_the_view_and_not_the_series(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("attempts", "why"), [(2, "not-decoded"), (3, "not-decodable")])
+def test_a_decoder_that_ends_its_process_costs_the_view_and_not_the_series(
+    attempts: int, why: str, tmp_path: Path
+) -> None:
+    """It is asked once more in a process of its own, and in the last attempt not at all."""
     (tmp_path / "inbox" / "a").mkdir(parents=True)
     source = next(p for p in pydicom_files() if p.name == "SC_rgb_jpeg_dcmtk.dcm")
     copy(source, tmp_path / "inbox" / "a")
     (tmp_path / "abort").touch()
-    settings = {"command": FAULTY, "FAULTS": tmp_path, "max_attempts": 2, "retry_max_s": 0.1}
+    settings = {"command": FAULTY, "FAULTS": tmp_path, "max_attempts": attempts, "retry_max_s": 0.1}
     code, daemon = once(tmp_path, **settings)
     assert code == 0
     (retry,) = daemon.all("job.retry")
     assert (retry["code"], retry["told"]) == ("worker-died", "signal SIGABRT")
     (done,) = daemon.all("job.done")
-    assert (done["attempt"], done["findings"]) == (2, ["not-decoded"])
+    assert (done["attempt"], done["findings"]) == (2, [why])
     assert done["counts"]["frames"] == 0
     assert brought_back(daemon.output / "a") == {source.name: source.read_bytes()}
 
