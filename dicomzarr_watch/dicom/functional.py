@@ -140,12 +140,12 @@ def shared_pose(values: Values) -> Pose:
 
 
 def _from_groups(values: Values, pose: Pose, count: int) -> tuple[Pose, ...]:
-    """Return the pose of every frame; what all share if there are not as many as frames."""
+    """Return the pose of every frame; what all share if some have none of their own."""
     shared = next(values.items(tags.SHARED_FUNCTIONAL_GROUPS_SEQUENCE), None)
     base = with_groups(pose, shared) if shared else pose
     frames = values.items(tags.PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE)
     found = tuple(with_groups(base, own) for own in frames)
-    return found if len(found) == count else (base,)
+    return found[:count] if len(found) >= count else (base,)
 
 
 def with_groups(pose: Pose, groups: Values) -> Pose:

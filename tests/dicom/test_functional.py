@@ -228,10 +228,14 @@ def test_a_broken_sequence_costs_the_frames_their_poses_never_the_file(broken: B
     assert found == (Pose(position=(1.0, 2.0, 3.0)),)
 
 
-@pytest.mark.parametrize("frames", [1, 3])
-def test_groups_that_are_not_as_many_as_the_frames_say_nothing_of_any(frames: int) -> None:
-    (pose,) = poses_of(shared(MEASURED), FRAMES, frames=frames)
+def test_groups_of_fewer_frames_than_there_are_say_nothing_of_any() -> None:
+    (pose,) = poses_of(shared(MEASURED), FRAMES, frames=3)
     assert (pose.position, pose.thickness) == (None, 2.0)
+
+
+def test_groups_of_frames_that_are_not_there_are_passed_over() -> None:
+    (pose,) = poses_of(FRAMES, frames=1)
+    assert pose.position == (1.0, 2.0, 3.0)
 
 
 @pytest.mark.parametrize(
