@@ -80,11 +80,13 @@ def _time_key(found: Places) -> tuple[str, Key, bool]:
     keys = {i: _key(found, i) for i in telling}
     for i in telling:
         if _is_said_alike(found, i):
-            return TIME_KEYS[i], keys[i], _agree(found, keys[i], keys[telling[-1]])
+            ranks = _ranks(found, keys[i], keys[telling[-1]])
+            return TIME_KEYS[i], keys[i], _go_one_way(ranks)
     for i in telling:
-        if _agree(found, keys[i], keys[telling[-1]]):
-            is_certain = i == telling[0] and (len(telling) > 1 or _take_turns(found, i))
-            return TIME_KEYS[i], keys[i], is_certain
+        ranks = _ranks(found, keys[i], keys[telling[-1]])
+        if len(ranks) == 1:
+            is_confirmed = len(telling) > 1 or _take_turns(found, i)
+            return TIME_KEYS[i], keys[i], i == telling[0] and is_confirmed and _go_one_way(ranks)
     return "file order", lambda f: (f.pose.concatenation[1], f.file, f.number), False
 
 
@@ -107,13 +109,18 @@ def _is_said_alike(found: Places, i: int) -> bool:
     return all({frame.pose.times[i] for frame in place} == said for place in found)
 
 
-def _agree(found: Places, key: Key, other: Key) -> bool:
-    """Tell whether two keys order all places alike, be it one of them backwards."""
+def _ranks(found: Places, key: Key, other: Key) -> set[tuple[int, ...]]:
+    """Return the numbers by another key of frames in the order of a key, for all places."""
     ranks = set()
     for place in found:
         rank = {id(frame): n for n, frame in enumerate(sorted(place, key=other))}
         ranks.add(tuple(rank[id(frame)] for frame in sorted(place, key=key)))
-    return len(ranks) == 1
+    return ranks
+
+
+def _go_one_way(ranks: set[tuple[int, ...]]) -> bool:
+    """Tell whether two keys order all places alike, or all of them the other way round."""
+    return len(ranks) == 1 and all(sorted(r) in (list(r), list(r[::-1])) for r in ranks)
 
 
 def _take_turns(found: Places, i: int) -> bool:

@@ -228,6 +228,16 @@ def test_times_that_nothing_else_confirms_are_certain_where_slices_are_taken_in_
     assert image.findings == (() if is_certain else ("moments-uncertain",))
 
 
+@pytest.mark.parametrize(("taken", "is_certain"), [([3, 2, 1], True), ([1, 3, 2], False)])
+def test_one_slice_whose_times_and_numbers_go_other_ways_is_a_finding(
+    taken: list[float], *, is_certain: bool
+) -> None:
+    told: list[Times] = [(None, (t,), *NO_TIMES[3:], (float(n),)) for n, t in enumerate(taken)]
+    image = only(stack([frame(n, 0.0, times=told[n]) for n in range(3)]))
+    assert image.t_by == "acquisition time"
+    assert image.findings == (() if is_certain else ("moments-uncertain",))
+
+
 @pytest.mark.parametrize("numbers", ["instance number", "dimension index"])
 def test_times_that_say_another_order_than_the_numbers_of_the_frames_make_no_moments(
     numbers: str,
