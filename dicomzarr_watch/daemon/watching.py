@@ -193,7 +193,8 @@ class Watching:
 
     def _offered(self, key: SeriesKey, tally: Tally) -> bool:
         if not is_of_bundle(key.uid) and self._ledger.files.is_archived(key.drop, key.uid):
-            return True  # some files went, none came
+            self._ledger.drops.owe([key.drop])  # some files went, none came; the others may go too
+            return True
         others = self._ledger.jobs.select(State.QUEUED, drop=key.drop, series_uid=key.uid)
         fingerprint = tally.fingerprint
         job = self._ledger.jobs.offer(key.drop, key.uid, fingerprint, tally.files, tally.bytes)

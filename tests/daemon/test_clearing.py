@@ -183,6 +183,15 @@ def test_a_copy_that_pauses_keeps_its_file_until_it_is_whole(tmp_path: Path) -> 
     assert content in brought_back(daemon.output / "a").values()
 
 
+def test_what_is_left_of_a_series_goes_after_the_next_start(tmp_path: Path) -> None:
+    made(tmp_path / "inbox" / "a", 3)
+    with (tmp_path / "inbox" / "a" / "0001.dcm").open("r+b"):
+        _, daemon = once(tmp_path, max_attempts=1, **DELETE)
+        assert left(daemon) == ["a", "a/0001.dcm"]
+    _, daemon = once(tmp_path, **DELETE)
+    assert left(daemon) == []
+
+
 def test_no_original_goes_while_the_output_may_not_be_mounted(tmp_path: Path) -> None:
     made(tmp_path / "inbox" / "a", 2)
     once(tmp_path)
