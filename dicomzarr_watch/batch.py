@@ -71,6 +71,7 @@ def batch(
             verify=level,
             keep_reconstructed=keep_reconstructed,
             keep_encoded=keep_encoded,
+            is_apart=True,  # here nobody tries again what a decoder ended
         )
         for (drop, _), sources in sorted(series.items())
     )

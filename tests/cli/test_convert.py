@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from pathlib import Path
 
+import pytest
 from command_line import Ask, Converted
+from dicom_files import pydicom_files
 from drops import brought_back, contents, late_slice, made, states
 
 from dicomzarr_watch.archive.claim import alone, claimed
+from dicomzarr_watch.dicom import pixels
 
 
 def test_folders_are_converted_series_by_series(ask: Ask, tmp_path: Path) -> None:
@@ -56,6 +60,23 @@ def test_more_files_make_a_revision(ask: Ask, tmp_path: Path) -> None:
     late = late_slice(tmp_path / "a" / "other")
     assert "revision 2, 3 files" in ask(*command).out
     assert brought_back(tmp_path / "output" / "a") == files | {"other/late.dcm": late}
+
+
+def test_a_decoder_that_ends_its_process_does_not_end_the_command(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fatal(_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    (tmp_path / "a").mkdir()
+    source = next(p for p in pydicom_files() if p.name == "SC_rgb_jpeg_dcmtk.dcm")
+    shutil.copy(source, tmp_path / "a")
+    monkeypatch.setattr(pixels, "get_decoder", fatal)
+    answer = ask("convert", tmp_path / "a", "--output", tmp_path / "output", "--json")
+    assert answer.code == 0
+    (series,) = answer.json["series"]
+    assert [finding["code"] for finding in series["findings"]] == ["not-decodable"]
+    assert brought_back(tmp_path / "output" / "a") == {source.name: source.read_bytes()}
 
 
 def test_a_single_file_is_a_source(ask: Ask, tmp_path: Path) -> None:
