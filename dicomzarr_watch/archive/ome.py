@@ -17,7 +17,7 @@ DOCUMENT: Final = "METADATA.ome.xml"
 _XMLNS: Final = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _TYPES: Final = {"float32": "float", "float64": "double"}
 _SPACE: Final = ("space", "millimeter")
-_EVEN_MS: Final = 1e-6
+_EVEN_MS: Final = 1e-5
 """More than the rounding of sums."""
 _COLOURS: Final = ("FF0000", "00FF00", "0000FF")
 

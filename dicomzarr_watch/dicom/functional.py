@@ -116,7 +116,7 @@ def _in_time(values: Values, pose: Pose, count: int) -> tuple[Pose, ...] | None:
         return None
     at = TIME_KEYS.index("frame time")
     return tuple(
-        replace(pose, times=(*pose.times[:at], (ms,), *pose.times[at + 1 :]))
+        replace(pose, times=(*pose.times[:at], (round(ms, 6),), *pose.times[at + 1 :]))
         for ms in accumulate(steps)
     )
 
