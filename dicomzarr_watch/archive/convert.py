@@ -268,7 +268,8 @@ class _Draft:
         odd = verdict.differ
         if level is Level.INDEPENDENT and not odd:
             with self.clock("witness"):
-                said["independent"], odd = self._testimony(store, plan, instances, written)
+                vouched = verdict.looks.get(Look.AGREES, ())
+                said["independent"], odd = self._testimony(store, plan, instances, written, vouched)
         disagreeing = verdict.looks.get(Look.DISAGREES, ())
         found = (Finding(Look.DISAGREES.value, disagreeing),) if disagreeing else ()
         return _Checked(said, frozenset(odd), found)
@@ -282,7 +283,12 @@ class _Draft:
         return place
 
     def _testimony(
-        self, store: Store, plan: Plan, instances: list[Instance], written: Written
+        self,
+        store: Store,
+        plan: Plan,
+        instances: list[Instance],
+        written: Written,
+        vouched: Sequence[str],
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
         # half a second and 100 MB that only this level pays for
         from dicomzarr_watch.archive import witness  # noqa: PLC0415
@@ -292,7 +298,8 @@ class _Draft:
             plan,
             instances,
             [source.path for source in self.sources],
-            {n for n, source in enumerate(self.sources) if source.name in written.not_verbatim},
+            not_verbatim=self._numbers(written.not_verbatim),
+            vouched={n for n in self._numbers(vouched) if _needs_decoder(instances[n])},
         )
         odd = {
             self.sources[frame.file].name
@@ -301,6 +308,10 @@ class _Draft:
             for frame in image.image.frames
         }
         return found.as_json(), tuple(odd)
+
+    def _numbers(self, names: Sequence[str]) -> set[int]:
+        wanted = set(names)
+        return {n for n, source in enumerate(self.sources) if source.name in wanted}
 
     def _empty_store(self) -> Path:
         new = self.stage / "new"
@@ -318,9 +329,12 @@ def _decoded_bytes(instances: Sequence[Instance]) -> int:
 
 def _undecoded(instance: Instance) -> Instance:
     """Leave an instance unseen that only a decoder could see."""
+    return instance.not_viewed("not-decoded") if _needs_decoder(instance) else instance
+
+
+def _needs_decoder(instance: Instance) -> bool:
     run = instance.frames
-    is_encoded = isinstance(run, FrameRun) and run.needs_decoder
-    return instance.not_viewed("not-decoded") if is_encoded else instance
+    return isinstance(run, FrameRun) and run.needs_decoder
 
 
 def _size(folder: Path) -> int:
