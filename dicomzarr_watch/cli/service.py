@@ -216,10 +216,11 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Look whether settings and machine are fit for the daemon; say what to do where not."""
-    from dicomzarr_watch.daemon import surroundings
+    from dicomzarr_watch.daemon.mounts import mounts
+    from dicomzarr_watch.daemon.surroundings import checks
 
     given = settings(config_file, {"inbox": inbox, "output": output, "state": state})
-    found = list(surroundings.checks(given, surroundings.mounts(), is_thorough=True))
+    found = list(checks(given, mounts(), is_thorough=True))
     if as_json:
         console.as_json([asdict(one) | {"is_well": one.is_well} for one in found])
     else:

@@ -16,9 +16,9 @@ from dicomzarr_watch.archive.work import AfterSuccess
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.emptied import Emptied
 from dicomzarr_watch.daemon.leaving import MEMBERS_STAY, Leaver, leaving, portions
+from dicomzarr_watch.daemon.mounts import file_system, is_remote, mounts
 from dicomzarr_watch.daemon.naming import key_of
 from dicomzarr_watch.daemon.pause import patience
-from dicomzarr_watch.daemon.surroundings import file_system, is_remote, mounts
 from dicomzarr_watch.daemon.tasks import clearing_task
 from dicomzarr_watch.daemon.watching import Watching
 from dicomzarr_watch.engine.task import Task

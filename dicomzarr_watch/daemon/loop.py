@@ -20,9 +20,10 @@ from dicomzarr_watch.archive.claim import claimed
 from dicomzarr_watch.archive.disk import clear_staging
 from dicomzarr_watch.config import Settings
 from dicomzarr_watch.daemon.clearing import Clearing
+from dicomzarr_watch.daemon.mounts import mounts
 from dicomzarr_watch.daemon.rebuilding import known
 from dicomzarr_watch.daemon.reporting import Reporting
-from dicomzarr_watch.daemon.surroundings import checks, mounts
+from dicomzarr_watch.daemon.surroundings import checks
 from dicomzarr_watch.daemon.watching import Watching
 from dicomzarr_watch.daemon.working import Working
 from dicomzarr_watch.engine.local import LocalEngine

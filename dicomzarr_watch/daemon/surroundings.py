@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import queue
-import re
 import resource
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from dicomzarr_watch import private
 from dicomzarr_watch.archive.disk import STAGING, swap_names, sync
 from dicomzarr_watch.archive.work import AfterSuccess
 from dicomzarr_watch.config import Settings
+from dicomzarr_watch.daemon.mounts import file_system, is_remote
 from dicomzarr_watch.daemon.room import existing
 from dicomzarr_watch.intake.wakeup import Wakeup, quieten
 from dicomzarr_watch.libc import NAME_MOST_BYTES
@@ -29,13 +29,6 @@ LEAST_FREE_INODES: Final = 10_000
 LEAST_DESCRIPTORS: Final = 1024
 LONGEST_POLL_S: Final = 10.0
 PROBE_S: Final = 3.0
-REMOTE: Final = frozenset(
-    {"9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3"}
-)
-"""File systems that others change without this machine's kernel seeing it; so do those of FUSE."""
-
-_OCTAL: Final = re.compile(r"\\([0-7]{3})")
-"""As a space stands in the kernel's list of mounts, and what else could be taken for its form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +49,10 @@ class Check:
         return not self.todo
 
 
-def mounts() -> str:
-    """Return what is mounted where, as the kernel tells it."""
-    return os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
-
-
 def checks(settings: Settings, mounted: str, *, is_thorough: bool = False) -> Iterator[Check]:
     """Yield what was looked at.
 
-    mounted: the text of `mounts`.
+    mounted: the text of `mounts.mounts`.
     is_thorough: count the folders of the inbox and put a file into it, to see whether it raises an
     event; else nothing there is touched and everything takes moments.
     """
@@ -80,21 +68,6 @@ def checks(settings: Settings, mounted: str, *, is_thorough: bool = False) -> It
     yield _output(settings.output)
     yield _state(settings.state, file_system(settings.state.resolve(), mounted))
     yield _descriptors()
-
-
-def file_system(path: Path, mounts: str) -> str:
-    """Return the kind of file system a path is on, from the text of `mounts`."""
-    kinds = {}
-    for line in filter(None, mounts.split("\n")):
-        before, _, after = line.partition(" - ")
-        place = _OCTAL.sub(lambda found: chr(int(found[1], 8)), before.split(" ")[4])
-        kinds[Path(place)] = after.split(" ")[0]
-    return next((kinds[p] for p in (path, *path.parents) if p in kinds), "")
-
-
-def is_remote(kind: str) -> bool:
-    """Tell whether others may change such a file system behind the kernel's back."""
-    return kind in REMOTE or kind.startswith("fuse")
 
 
 def _inbox(inbox: Path) -> Check:

@@ -12,13 +12,8 @@ from daemon_process import COMMAND, clean_environment, once
 from drops import made
 
 from dicomzarr_watch.config import Settings
-from dicomzarr_watch.daemon.surroundings import (
-    LEAST_DESCRIPTORS,
-    Check,
-    checks,
-    file_system,
-    is_remote,
-)
+from dicomzarr_watch.daemon.mounts import file_system, is_remote
+from dicomzarr_watch.daemon.surroundings import LEAST_DESCRIPTORS, Check, checks
 
 MOUNTS = """\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
