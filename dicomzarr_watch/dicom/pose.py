@@ -81,15 +81,12 @@ TIME_KEYS: Final = (
 """What the members of `Pose.times` are, the most trusted first.
 
 A phase is a percentage of the heart's or the breath's cycle. A frame time is in ms from the first
-frame. The acquisition time is a date, or 0,
-and a time of day: one number of both would be rounded to milliseconds. A dimension index is one
-within its instance, whose number comes first.
+frame. The acquisition time is a date, or 0, and a time of day: one number of both would be rounded
+to milliseconds. A dimension index is one within its instance, whose number comes first.
 """
-
 
 FARTHEST_MM: Final = 1e9
 """Numbers beyond this are no place, no direction and no distance, and squares of them overflow."""
-
 
 SKEW_MOST: Final = 0.1
 """Of the length of row × column, which is 1: cosines that give less or more are no directions."""
