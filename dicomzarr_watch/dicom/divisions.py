@@ -34,7 +34,7 @@ def divisions(found: Places) -> Iterator[tuple[str, dict[str, Places]]]:
     by_number = gathered((_acquisition(f), f) for f in frames)
     if None not in by_number:
         alike = _with_same_places(by_number.values(), at)
-        yield from _even("acquisition", {_numbers(part): part for part in alike})
+        yield from _even("acquisition", _by_numbers(alike))
     if all(frame.pose.stack for frame in frames):
         yield from _even("stack", gathered((f.pose.stack, f) for f in frames))
     for i in range(len(TIME_KEYS)):
@@ -88,6 +88,19 @@ def _acquisition(frame: Frame) -> Moment | None:
 def _numbers(frames: Iterable[Frame]) -> str:
     told = sorted({int(moment[0]) for moment in map(_acquisition, frames) if moment})
     return str(told[0]) if len(told) == 1 else f"{told[0]} to {told[-1]}"
+
+
+def _by_numbers(parts: Iterable[list[Frame]]) -> dict[str, list[Frame]]:
+    """Call parts by their acquisitions; those of the same, as one has a slice twice, are numbered.
+
+    No two of them have one name, or the frames of one would be in no image.
+    """
+    same = gathered((_numbers(part), part) for part in parts)
+    return {
+        told if len(found) == 1 else f"{told}, part {n}": part
+        for told, found in same.items()
+        for n, part in enumerate(found, 1)
+    }
 
 
 def _even(name: str, parts: dict[str, list[Frame]]) -> Iterator[tuple[str, dict[str, Places]]]:

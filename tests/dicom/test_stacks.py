@@ -130,6 +130,13 @@ def test_every_frame_is_in_exactly_one_image(frames: list[Frame]) -> None:
 
 
 @settings(max_examples=80)
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 6)), max_size=20))
+def test_every_frame_of_acquisitions_is_in_exactly_one_image(taken: list[tuple[int, int]]) -> None:
+    found = [frame(n, 1.5 * z, times=acquired(a)) for n, (a, z) in enumerate(taken)]
+    assert sorted(n for image in stack(found) for n in files(image)) == list(range(len(taken)))
+
+
+@settings(max_examples=80)
 @given(many_frames(), st.data())
 def test_the_order_in_which_frames_come_makes_no_difference(
     frames: list[Frame], data: st.DataObject
@@ -353,6 +360,17 @@ def test_acquisitions_that_overlap_are_images_of_their_own() -> None:
     )
     assert [image.split_by for image in images] == [{"acquisition": "0"}, {"acquisition": "1"}]
     assert [image.shape for image in images] == [(1, 5), (1, 5)]
+
+
+def test_a_slice_that_an_acquisition_has_twice_takes_none_of_its_others_away() -> None:
+    """What is apart of an acquisition has its number as well, and took its place."""
+    places = [(a, 4.0 * n + 2.0 * a) for a in (0, 1) for n in range(5)] + [(0, 8.0)]
+    images = stack([frame(n, z, times=acquired(a)) for n, (a, z) in enumerate(places)])
+    assert [(image.split_by, files(image)) for image in images] == [
+        ({"acquisition": "0, part 1"}, [0, 1, 2, 3, 4]),
+        ({"acquisition": "1"}, [5, 6, 7, 8, 9]),
+        ({"acquisition": "0, part 2"}, [10]),
+    ]
 
 
 def test_acquisitions_beside_each_other_are_one_image() -> None:
