@@ -18,6 +18,7 @@ from dicomzarr_watch.dicom.places import number, places
 from dicomzarr_watch.dicom.pose import TIME_KEYS, Moment
 
 _ACQUISITION: Final = TIME_KEYS.index("acquisition number")
+_OTHERS: Final = [i for i in range(len(TIME_KEYS)) if i != _ACQUISITION]
 PARTS_MOST: Final = 64
 """What has more parts numbers something else than volumes."""
 
@@ -37,7 +38,7 @@ def divisions(found: Places) -> Iterator[tuple[str, dict[str, Places]]]:
         yield from _even("acquisition", _by_numbers(alike))
     if all(frame.pose.stack for frame in frames):
         yield from _even("stack", gathered((f.pose.stack, f) for f in frames))
-    for i in range(len(TIME_KEYS)):
+    for i in _OTHERS:
         moments = gathered((f.pose.times[i], f) for f in frames)
         if None in moments or 2 * len(moments) > len(frames):
             continue  # not known of all, or it numbers frames and not moments
