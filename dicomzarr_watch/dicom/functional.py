@@ -21,6 +21,7 @@ from dicomzarr_watch.dicom.pose import TIME_KEYS, Meaning, Moment, Pose, plausib
 from dicomzarr_watch.dicom.quantity import rescale
 from dicomzarr_watch.dicom.siemens import mosaic_poses
 from dicomzarr_watch.dicom.top_level import (
+    cosines,
     date_time,
     image_type,
     moment,
@@ -154,14 +155,12 @@ def with_groups(pose: Pose, groups: Values) -> Pose:
     for item in groups.items(tags.PLANE_POSITION_SEQUENCE):
         found["position"] = point(item.decimals(tags.IMAGE_POSITION_PATIENT))
     for item in groups.items(tags.PLANE_ORIENTATION_SEQUENCE):
-        orientation = item.decimals(tags.IMAGE_ORIENTATION_PATIENT)
-        found["orientation"] = orientation if len(orientation) == 6 else None
+        found["orientation"] = cosines(item.decimals(tags.IMAGE_ORIENTATION_PATIENT))
     for item in groups.items(tags.PLANE_POSITION_VOLUME_SEQUENCE):
         found["position"] = point(item.numbers(tags.IMAGE_POSITION_VOLUME, b"FD"))
         found["coordinates"] = "volume"
     for item in groups.items(tags.PLANE_ORIENTATION_VOLUME_SEQUENCE):
-        orientation = item.numbers(tags.IMAGE_ORIENTATION_VOLUME, b"FD")
-        found["orientation"] = orientation if len(orientation) == 6 else None
+        found["orientation"] = cosines(item.numbers(tags.IMAGE_ORIENTATION_VOLUME, b"FD"))
     for item in groups.items(tags.PIXEL_MEASURES_SEQUENCE):
         spacing = item.decimals(tags.PIXEL_SPACING)
         found["spacing"] = spacing if len(spacing) == 2 and min(spacing) > 0 else pose.spacing

@@ -13,7 +13,7 @@ from typing import Final
 from dicomzarr_watch.dicom import tags
 from dicomzarr_watch.dicom.geometry import normal
 from dicomzarr_watch.dicom.pose import TIME_KEYS, Meaning, Moment, Point, Pose
-from dicomzarr_watch.dicom.top_level import point
+from dicomzarr_watch.dicom.top_level import cosines, point
 from dicomzarr_watch.dicom.values import Values
 
 NUCLEAR_MEDICINE: Final = "1.2.840.10008.5.1.4.1.1.20"
@@ -71,9 +71,9 @@ def _times(said: tuple[Moment | None, ...], vectors: Vectors, n: int) -> tuple[M
 def _on_detector(values: Values, pose: Pose) -> Pose:
     """Return the pose of the first slice: the detector's, or what the top level says."""
     for item in values.items(tags.DETECTOR_INFORMATION_SEQUENCE):
-        orientation = item.decimals(tags.IMAGE_ORIENTATION_PATIENT)
+        orientation = cosines(item.decimals(tags.IMAGE_ORIENTATION_PATIENT))
         position = point(item.decimals(tags.IMAGE_POSITION_PATIENT))
-        if position and len(orientation) == 6:
+        if position and orientation:
             return replace(pose, position=position, orientation=orientation)
     return pose
 

@@ -18,6 +18,7 @@ from dicomzarr_watch.dicom.functional import shared_pose, with_groups
 from dicomzarr_watch.dicom.gathering import gathered
 from dicomzarr_watch.dicom.pose import TIME_KEYS, Pose, plausible
 from dicomzarr_watch.dicom.tiles import NoTiling, TileGrid, Tiling
+from dicomzarr_watch.dicom.top_level import cosines
 from dicomzarr_watch.dicom.values import Values
 
 TILES_LIMIT: Final = 1 << 40
@@ -71,14 +72,14 @@ class _Slide:
 
     @classmethod
     def of(cls, values: Values) -> _Slide:
-        orientation = values.decimals(tags.IMAGE_ORIENTATION_SLIDE)
+        orientation = cosines(values.decimals(tags.IMAGE_ORIENTATION_SLIDE))
         origin, depth = None, 0.0
         for item in values.items(tags.TOTAL_PIXEL_MATRIX_ORIGIN_SEQUENCE):
             x = item.decimal(tags.X_OFFSET_IN_SLIDE_COORDINATE_SYSTEM)
             y = item.decimal(tags.Y_OFFSET_IN_SLIDE_COORDINATE_SYSTEM)
             origin = (x, y) if x is not None and y is not None else None
             depth = _depth(item) or 0.0
-        return cls(origin, depth, orientation if len(orientation) == 6 else None)
+        return cls(origin, depth, orientation)
 
     def pose(self, said: Pose, depth: float | None, names: Iterable[tuple[str, str]]) -> Pose:
         """Place the matrix of some frames; a depth that is not known places it nowhere."""

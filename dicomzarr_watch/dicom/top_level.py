@@ -77,9 +77,8 @@ def top_level(values: Values) -> Pose:
 def _lasting(values: Values) -> Pose:
     """Return what is mostly the same in all files of a series."""
     spacing = next((s for s in map(values.decimals, _SPACINGS) if len(s) == 2), None)
-    orientation = values.decimals(tags.IMAGE_ORIENTATION_PATIENT)
     return Pose(
-        orientation=orientation if len(orientation) == 6 else None,
+        orientation=cosines(values.decimals(tags.IMAGE_ORIENTATION_PATIENT)),
         spacing=(spacing[0], spacing[1]) if spacing and min(spacing) > 0 else None,
         thickness=values.decimal(tags.SLICE_THICKNESS),
         spacing_between=values.decimal(tags.SPACING_BETWEEN_SLICES),
@@ -179,3 +178,8 @@ def date_time(said: str) -> Moment | None:
 def point(found: tuple[float, ...]) -> Point | None:
     """Return three numbers as a place; None if they are not three."""
     return (found[0], found[1], found[2]) if len(found) == 3 else None
+
+
+def cosines(found: tuple[float, ...]) -> tuple[float, ...] | None:
+    """Return six numbers as the directions of a row and a column; None if they are not six."""
+    return found if len(found) == 6 else None
